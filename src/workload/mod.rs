@@ -1,0 +1,3 @@
+//! Workloads: start, stop, status. Knows neither NATS nor listeners.
+
+pub(crate) mod http;
