@@ -28,7 +28,7 @@ impl LinkedComponents {
     ) -> Result<Arc<Linked>, StartError> {
         let served = planned
             .iter()
-            .filter_map(|planned| Some((plugins.plugin(planned.plugin)?.id(), planned.import.link_name.clone())))
+            .filter_map(|planned| Some((plugins.plugins().get(planned.plugin)?.id(), planned.import.to_string())))
             .collect();
         let key = (Arc::clone(&compiled.digest), served);
         if let Some(linked) = self.lock().get(&key).and_then(Weak::upgrade) {

@@ -73,7 +73,7 @@ impl Workloads {
         for (number, old) in running {
             let mut is_affected = false;
             for (plugin, import) in &old.served {
-                match plugins.provider_of(import).and_then(|index| plugins.plugin(index)) {
+                match plugins.provider_of(import) {
                     None => {
                         let user = format!("{}/{}", old.spec.namespace, old.spec.name);
                         users.entry(import.to_string()).or_default().insert(user);

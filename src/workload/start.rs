@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use crate::artifact::{ArtifactError, ArtifactRequest};
 use crate::engine::compile::{CompileError, Compiled};
-use crate::engine::inspect::ImportName;
+use crate::engine::inspect::Import;
 use crate::engine::link::{self, LinkError, Linked};
 use crate::engine::plan::{self, MissingImports, Offers, PluginImport};
 use crate::engine::stdio::GuestLog;
@@ -15,7 +15,7 @@ use crate::engine::{Bindings, ItemCtx};
 use crate::error::Blame;
 use crate::plugin::{BindError, BindRequest, PluginSet};
 use crate::types::{ComponentName, ComponentSpec, WorkloadId, WorkloadSpec};
-use crate::wit::WitInterface;
+use crate::wit::{ImportName, WitInterface};
 use crate::workload::Workloads;
 use crate::workload::binding::{BindingError, parse_binding};
 use crate::workload::http::HttpBinding;
@@ -163,7 +163,7 @@ impl Workloads {
             let linked = self.link(component, compiled, plugins, &planned)?;
             let item = bind(id, spec, component, &guest_log, plugins, &planned)?;
             served.extend(planned.into_iter().filter_map(|planned| {
-                plugins.plugin(planned.plugin).map(|plugin| (plugin.id(), planned.import))
+                plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
             }));
             items.push((linked, item));
         }
@@ -197,7 +197,7 @@ impl Workloads {
         self.linked().get_or_link(compiled, plugins, planned, || {
             let mut linker = self.engine().linker();
             for PluginImport { import, plugin } in planned {
-                if let Some(plugin) = plugins.plugin(*plugin) {
+                if let Some(plugin) = plugins.plugins().get(*plugin) {
                     plugin.link(&mut linker, import).map_err(|error| failed(LinkError::Import(error.into())))?;
                 }
             }
@@ -237,7 +237,7 @@ fn bind(
         let entries: Vec<WitInterface> = spec
             .host_interfaces
             .iter()
-            .filter(|entry| imports.iter().any(|import| import.is_named_by(entry)))
+            .filter(|entry| imports.iter().any(|import| import.is_asked_for_by(entry)))
             .cloned()
             .collect();
         let request = BindRequest {
@@ -274,22 +274,22 @@ struct OffersOf<'a> {
 }
 
 impl Offers for OffersOf<'_> {
-    fn plugin_for(&self, import: &ImportName) -> Option<usize> {
-        if import.label.is_some() || !self.entries.iter().any(|entry| import.is_named_by(entry)) {
+    fn plugin_for(&self, import: &Import) -> Option<usize> {
+        if import.label.is_some() || !self.entries.iter().any(|entry| import.name.is_asked_for_by(entry)) {
             return None;
         }
-        self.plugins.provider_of(import)
+        self.plugins.plugins().iter().position(|plugin| plugin.serves(&import.name))
     }
 
-    fn remedy(&self, import: &ImportName) -> String {
+    fn remedy(&self, import: &Import) -> String {
         if import.label.is_some() {
             return "named imports are not implemented yet".to_owned();
         }
-        match (self.plugins.provider_of(import), self.plugins.suggestion(import)) {
-            (Some(_plugin), _) => format!(
-                "add a hostInterfaces entry {}:{}/{} to the workload",
-                import.namespace, import.package, import.interface
-            ),
+        let ImportName { namespace, package, interface, .. } = &import.name;
+        match (self.plugins.provider_of(&import.name), self.plugins.suggestion(&import.name)) {
+            (Some(_plugin), _) => {
+                format!("add a hostInterfaces entry {namespace}:{package}/{interface} to the workload")
+            }
             (None, Some(suggestion)) => suggestion,
             (None, None) => "no plugin of this host serves it".to_owned(),
         }

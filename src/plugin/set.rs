@@ -1,0 +1,185 @@
+//! `PluginSet`: which plugin serves which interface, an immutable value that reloads replace whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::Plugins;
+use crate::plugin::HostPlugin;
+use crate::plugin::builtin::{Builtins, Swap};
+use crate::types::WorkloadId;
+use crate::wit::{ImportName, WitInterface, WitWorld};
+
+/// The plugins of a host at one generation. The default is that of the empty host.
+#[derive(Debug, Default)]
+pub(crate) struct PluginSet {
+    builtins: Builtins,
+    /// In order of their ids, which is the order in which they are asked.
+    plugins: Vec<Arc<dyn HostPlugin>>,
+    interfaces: InterfaceSet,
+}
+
+/// Which interfaces are served by which plugin: linkers made for equal ones are interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct InterfaceSet(Arc<str>);
+
+/// What differs between two plugin sets. Dropped without [`commit`](Self::commit), nothing changes.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct SetChange {
+    /// Plugins that the new set has and the old one had not.
+    pub(crate) added: Vec<Arc<dyn HostPlugin>>,
+    /// Plugins that the old set had and the new one has not.
+    pub(crate) removed: Vec<Arc<dyn HostPlugin>>,
+    /// Ids of plugins that get other settings at commit; their interfaces stay.
+    pub(crate) changed: Vec<&'static str>,
+    pub(super) swaps: Vec<Swap>,
+}
+
+impl PluginSet {
+    /// The set that `settings` ask for, and how it differs from `previous` (none: from the empty host).
+    ///
+    /// A plugin that `previous` has already is the same `Arc` in both, with all it keeps.
+    pub(crate) fn build(settings: &Plugins, previous: Option<&Self>) -> (Self, SetChange) {
+        let mut change = SetChange::default();
+        let none = Builtins::default();
+        let builtins = Builtins::build(settings, previous.map_or(&none, |set| &set.builtins), &mut change);
+        let plugins = builtins.plugins();
+        let interfaces = InterfaceSet::of(&plugins);
+        (Self { builtins, plugins, interfaces }, change)
+    }
+
+    /// The plugin that serves `import` exactly as the component spells it.
+    pub(crate) fn provider_of(&self, import: &ImportName) -> Option<&Arc<dyn HostPlugin>> {
+        self.plugins.iter().find(|plugin| plugin.serves(import))
+    }
+
+    /// All of them, in order of their ids.
+    pub(crate) fn plugins(&self) -> &[Arc<dyn HostPlugin>] {
+        &self.plugins
+    }
+
+    /// What linkers depend on.
+    pub(crate) fn interfaces(&self) -> &InterfaceSet {
+        &self.interfaces
+    }
+
+    /// Tells every plugin that the workload is gone.
+    pub(crate) fn unbind(&self, workload: &WorkloadId) {
+        for plugin in &self.plugins {
+            plugin.unbind(workload);
+        }
+    }
+
+    /// What the host says of itself: one item per package and version, sorted.
+    pub(crate) fn world(&self) -> WitWorld {
+        let worlds: Vec<WitWorld> = self.plugins.iter().map(|plugin| plugin.world()).collect();
+        WitWorld {
+            imports: merged(worlds.iter().flat_map(|world| &world.imports)),
+            exports: merged(worlds.iter().flat_map(|world| &world.exports)),
+        }
+    }
+
+    /// What would make `import` served, if a built-in plugin knows its package.
+    pub(crate) fn suggestion(&self, import: &ImportName) -> Option<String> {
+        if self.provider_of(import).is_some() {
+            return None;
+        }
+        if let Some(offered) = offer(&self.plugins, import) {
+            return Some(mismatch(import, &offered));
+        }
+        let catalogue = Builtins::catalogue().plugins();
+        let plugin = catalogue.iter().find(|plugin| offer(std::slice::from_ref(plugin), import).is_some())?;
+        let enable = format!("enable [plugins.{}]", plugin.id());
+        match offer(std::slice::from_ref(plugin), import) {
+            Some(offered) if !plugin.serves(import) => Some(format!("{}: {enable}", mismatch(import, &offered))),
+            Some(_) | None => Some(enable),
+        }
+    }
+}
+
+impl InterfaceSet {
+    fn of(plugins: &[Arc<dyn HostPlugin>]) -> Self {
+        let lines: Vec<String> = plugins
+            .iter()
+            .map(|plugin| {
+                let WitWorld { imports, exports } = plugin.world();
+                format!("{}: {} <- {}", plugin.id(), list(&imports), list(&exports))
+            })
+            .collect();
+        Self(Arc::from(lines.join("\n")))
+    }
+}
+
+impl SetChange {
+    /// Whether workloads have to be linked again: those whose components [import something](Self::affects) of it.
+    pub(crate) fn relink(&self) -> bool {
+        !self.added.is_empty() || !self.removed.is_empty()
+    }
+
+    /// Whether what serves `import` differs between the two sets.
+    pub(crate) fn affects(&self, import: &ImportName) -> bool {
+        self.added.iter().chain(&self.removed).any(|plugin| plugin.serves(import))
+    }
+
+    /// Whether the sets are equal, settings included.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.relink() && self.changed.is_empty()
+    }
+
+    /// Other settings take effect: stores of pointers, nothing else. Host calls in flight end on the old ones.
+    pub(crate) fn commit(self) {
+        for swap in self.swaps {
+            swap();
+        }
+    }
+}
+
+impl fmt::Debug for SetChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = |plugins: &[Arc<dyn HostPlugin>]| plugins.iter().map(|plugin| plugin.id()).collect::<Vec<_>>();
+        f.debug_struct("SetChange")
+            .field("added", &ids(&self.added))
+            .field("removed", &ids(&self.removed))
+            .field("changed", &self.changed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What `plugins` provide of the import's package: of the interface itself if they have it in some version.
+fn offer(plugins: &[Arc<dyn HostPlugin>], import: &ImportName) -> Option<WitInterface> {
+    let offered: Vec<WitInterface> = plugins
+        .iter()
+        .flat_map(|plugin| plugin.world().imports)
+        .filter(|offered| import.is_of_package(offered))
+        .collect();
+    offered.iter().find(|offered| offered.interfaces.contains(&import.interface)).or(offered.first()).cloned()
+}
+
+fn mismatch(import: &ImportName, offered: &WitInterface) -> String {
+    match &offered.version {
+        Some(version) if offered.interfaces.contains(&import.interface) => {
+            format!("version mismatch: {version} is available")
+        }
+        Some(_) | None => format!("only {offered} is available"),
+    }
+}
+
+/// One item per package and version, with the interfaces of all; without settings and labels.
+fn merged<'a>(interfaces: impl Iterator<Item = &'a WitInterface>) -> Vec<WitInterface> {
+    let mut packages = BTreeMap::new();
+    for WitInterface { namespace, package, interfaces, version, config: _, name: _ } in interfaces {
+        let item = packages.entry((namespace, package, version)).or_insert_with(|| WitInterface {
+            namespace: namespace.clone(),
+            package: package.clone(),
+            version: version.clone(),
+            ..WitInterface::default()
+        });
+        item.interfaces.extend(interfaces.iter().cloned());
+    }
+    packages.into_values().collect()
+}
+
+fn list(interfaces: &[WitInterface]) -> String {
+    interfaces.iter().map(WitInterface::to_string).collect::<Vec<_>>().join(" ")
+}
