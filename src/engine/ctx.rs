@@ -49,3 +49,19 @@ impl GuestLog {
         true
     }
 }
+
+#[cfg(test)]
+impl SharedCtx {
+    /// A store's contents for tests of host functions: workload `workload`, component `component`.
+    pub(crate) fn for_test(bindings: Bindings) -> Self {
+        let item = ItemCtx {
+            workload_id: WorkloadId::from("workload-id"),
+            workload_name: Arc::from("workload"),
+            workload_namespace: Arc::from("default"),
+            component: ComponentName::from("component"),
+            bindings,
+            guest_log: Arc::new(GuestLog),
+        };
+        Self { table: ResourceTable::new(), item: Arc::new(item) }
+    }
+}
