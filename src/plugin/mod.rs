@@ -13,6 +13,8 @@
 mod builtin;
 mod facade;
 mod set;
+#[cfg(test)]
+mod tests;
 mod wasi_config;
 mod wasi_keyvalue;
 mod wasi_logging;

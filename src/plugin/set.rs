@@ -183,3 +183,113 @@ fn merged<'a>(interfaces: impl Iterator<Item = &'a WitInterface>) -> Vec<WitInte
 fn list(interfaces: &[WitInterface]) -> String {
     interfaces.iter().map(WitInterface::to_string).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigPlugin, KeyvaluePlugin, LoggingPlugin};
+
+    fn everything() -> Plugins {
+        Plugins {
+            wasi_config: Some(ConfigPlugin::default()),
+            wasi_logging: Some(LoggingPlugin::default()),
+            wasi_keyvalue: Some(KeyvaluePlugin::default()),
+        }
+    }
+
+    fn import(text: &str) -> ImportName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn every_interface_has_its_plugin_and_logging_serves_any_version() {
+        let (set, change) = PluginSet::build(&everything(), None);
+        assert!(change.relink());
+        for (name, id) in [
+            ("wasi:config/store@0.2.0-rc.1", "wasi-config"),
+            ("wasi:keyvalue/atomics@0.2.0-draft", "wasi-keyvalue"),
+            ("wasi:keyvalue/batch@0.2.0-draft", "wasi-keyvalue"),
+            ("wasi:keyvalue/store@0.2.0-draft", "wasi-keyvalue"),
+            ("wasi:logging/logging@0.1.0-draft", "wasi-logging"),
+            ("wasi:logging/logging@7.0.0", "wasi-logging"),
+            ("wasi:logging/logging", "wasi-logging"),
+        ] {
+            assert_eq!(set.provider_of(&import(name)).map(|plugin| plugin.id()), Some(id), "{name}");
+        }
+        for name in ["wasi:config/store", "wasi:keyvalue/watcher@0.2.0-draft", "wasi:logging/other@0.1.0-draft"] {
+            assert!(set.provider_of(&import(name)).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_lists_its_interfaces_sorted_and_with_versions() {
+        let (set, _change) = PluginSet::build(&everything(), None);
+        let world = set.world();
+        assert_eq!(
+            list(&world.imports),
+            "wasi:config/store@0.2.0-rc.1 wasi:keyvalue/atomics,batch,store@0.2.0-draft wasi:logging/logging@0.1.0-draft"
+        );
+        assert!(world.exports.is_empty());
+
+        let parse = |text: &str| text.parse::<WitInterface>().unwrap();
+        let doubled = [parse("b:b/y@1.0.0"), parse("a:a/x"), parse("b:b/x@1.0.0"), parse("b:b/x@2.0.0")];
+        assert_eq!(list(&merged(doubled.iter())), "a:a/x b:b/x,y@1.0.0 b:b/x@2.0.0");
+    }
+
+    #[test]
+    fn equal_settings_change_nothing_and_keep_every_plugin() {
+        let (first, _change) = PluginSet::build(&everything(), None);
+        let (second, change) = PluginSet::build(&everything(), Some(&first));
+        assert!(change.is_empty());
+        assert_eq!(first.interfaces(), second.interfaces());
+        assert_eq!(second.plugins().len(), 3);
+        assert!(first.plugins().iter().zip(second.plugins()).all(|(a, b)| Arc::ptr_eq(a, b)));
+    }
+
+    #[test]
+    fn other_settings_keep_the_plugin_and_wait_for_commit() {
+        let (first, _change) = PluginSet::build(&everything(), None);
+        let mut settings = everything();
+        settings.wasi_keyvalue = Some(KeyvaluePlugin { allow_buckets: Vec::new(), ..KeyvaluePlugin::default() });
+        let (second, change) = PluginSet::build(&settings, Some(&first));
+        assert_eq!((change.relink(), change.changed.as_slice()), (false, ["wasi-keyvalue"].as_slice()));
+        assert_eq!(first.interfaces(), second.interfaces());
+        assert!(first.plugins().iter().zip(second.plugins()).all(|(a, b)| Arc::ptr_eq(a, b)));
+
+        let (_third, change) = PluginSet::build(&settings, Some(&second));
+        assert!(change.is_empty(), "the second set has the new settings");
+    }
+
+    #[test]
+    fn a_plugin_that_comes_or_goes_concerns_those_who_import_it() {
+        let (first, _change) = PluginSet::build(&everything(), None);
+        let settings = Plugins { wasi_keyvalue: None, ..everything() };
+        let (second, change) = PluginSet::build(&settings, Some(&first));
+        assert_eq!(format!("{change:?}"), r#"SetChange { added: [], removed: ["wasi-keyvalue"], changed: [], .. }"#);
+        assert!(change.relink() && change.affects(&import("wasi:keyvalue/store@0.2.0-draft")));
+        assert!(!change.affects(&import("wasi:config/store@0.2.0-rc.1")));
+        assert_ne!(first.interfaces(), second.interfaces());
+
+        let (third, change) = PluginSet::build(&everything(), Some(&second));
+        assert!(change.affects(&import("wasi:keyvalue/batch@0.2.0-draft")));
+        assert_eq!(first.interfaces(), third.interfaces(), "linkers of the first set fit again");
+    }
+
+    #[test]
+    fn a_missing_import_comes_with_its_remedy() {
+        let (set, _change) = PluginSet::build(&Plugins { wasi_config: None, ..everything() }, None);
+        for (name, remedy) in [
+            ("wasi:keyvalue/store@0.2.0-draft", None),
+            ("wasi:keyvalue/store@0.3.0", Some("version mismatch: 0.2.0-draft is available")),
+            (
+                "wasi:keyvalue/watcher@0.2.0-draft",
+                Some("only wasi:keyvalue/atomics,batch,store@0.2.0-draft is available"),
+            ),
+            ("wasi:config/store@0.2.0-rc.1", Some("enable [plugins.wasi-config]")),
+            ("wasi:config/store", Some("version mismatch: 0.2.0-rc.1 is available: enable [plugins.wasi-config]")),
+            ("some:where/else@1.0.0", None),
+        ] {
+            assert_eq!(set.suggestion(&import(name)).as_deref(), remedy, "{name}");
+        }
+    }
+}

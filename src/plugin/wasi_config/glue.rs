@@ -34,3 +34,25 @@ impl store::Host for Caller<'_> {
         Ok(settings.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::store::Host as _;
+    use super::*;
+    use crate::engine::ctx::Bindings;
+
+    #[test]
+    fn a_missing_key_is_none_and_so_is_every_key_without_a_binding() {
+        let mut bindings = Bindings::default();
+        bindings.insert(ID, Arc::new(Settings([("key".to_owned(), String::new())].into())));
+        let bound = SharedCtx::for_test(bindings);
+        assert_eq!(Caller(&bound.item).get("key".to_owned()).unwrap().as_deref(), Some(""));
+        assert_eq!(Caller(&bound.item).get("other".to_owned()).unwrap(), None);
+
+        let unbound = SharedCtx::for_test(Bindings::default());
+        assert_eq!(Caller(&unbound.item).get("key".to_owned()).unwrap(), None);
+        assert!(Caller(&unbound.item).get_all().unwrap().is_empty());
+    }
+}

@@ -28,7 +28,7 @@ pub(super) struct MemoryStore {
 /// Keeps the contents of one workload alive.
 #[derive(Debug)]
 pub(super) struct Tenancy {
-    contents: Arc<Contents>,
+    _contents: Arc<Contents>,
 }
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl MemoryStore {
             tenants.insert(workload.clone(), Arc::downgrade(&contents));
             contents
         });
-        Tenancy { contents: contents }
+        Tenancy { _contents: contents }
     }
 
     /// Forgets the names of workloads that are gone.
@@ -209,9 +209,9 @@ mod tests {
 
         drop(second);
         assert!(matches!(store.get(&bucket(&one), "key").await, Err(StoreError::Other(_))));
-        let _again = store.join(&one);
+        let again = store.join(&one);
         assert_eq!(store.get(&bucket(&one), "key").await, Ok(None));
-        drop(_again);
+        drop(again);
         store.sweep();
         assert_eq!(store.tenants.read().unwrap().len(), 1);
     }
@@ -229,7 +229,7 @@ mod tests {
         assert!(matches!(store.increment(&bucket, "b", 1).await, Err(StoreError::Other(_))));
         assert!(matches!(store.get_many(&bucket, &["a".to_owned(), "a".to_owned()]).await, Err(StoreError::Other(_))));
         store.delete(&bucket, "a").await.unwrap();
-        assert_eq!(tenancy.contents.lock().bytes, 0);
+        assert_eq!(tenancy._contents.lock().bytes, 0);
         store.set(&bucket, "b", Bytes::new()).await.unwrap();
     }
 
