@@ -139,7 +139,10 @@ impl Workloads {
             let mut number = number;
             let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
             loop {
-                tokio::time::sleep(backoff.pause()).await;
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.pause()) => {}
+                    () = workloads.0.plugins_changed.notified() => backoff.reset(),
+                }
                 if !workloads.is_failed(&id, number) {
                     return;
                 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, RwLock, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
 pub(crate) use relink::Relinked;
 pub(crate) use start::{Assembled, StartError};
@@ -34,7 +34,7 @@ use crate::config;
 use crate::engine::Engine;
 use crate::plugin::PluginSet;
 use crate::task::Shutdown;
-use crate::types::{WorkloadId, WorkloadState, WorkloadStatus};
+use crate::types::{WorkloadId, WorkloadOrigin, WorkloadState, WorkloadStatus};
 use crate::workload::http::RouteSink;
 use crate::workload::linked::LinkedComponents;
 use crate::workload::table::{Phase, Table};
@@ -75,6 +75,8 @@ struct Inner {
     /// Read by a start while it publishes, written by a reload that changes the plugins: so no start publishes
     /// something linked against plugins that are about to go.
     publishing: Arc<RwLock<()>>,
+    /// Told when the plugins changed: what failed for the lack of one may start now.
+    plugins_changed: Notify,
     draining: AtomicBool,
 }
 
@@ -110,6 +112,7 @@ impl Workloads {
             linked: LinkedComponents::default(),
             table: Mutex::default(),
             publishing: Arc::default(),
+            plugins_changed: Notify::new(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -140,6 +143,16 @@ impl Workloads {
             }
         }
         counts
+    }
+
+    /// Placed workloads that still have to be stopped by whoever placed them.
+    pub(crate) fn placed(&self) -> usize {
+        let is_live = |phase: &Phase<Waiting, Arc<Assembled>>| match phase {
+            Phase::Starting(_) | Phase::Running(_) => true,
+            Phase::Stopping | Phase::Failed(_) => false,
+        };
+        let table = self.table();
+        table.iter().filter(|(_id, e)| e.spec.origin == WorkloadOrigin::Placed && is_live(&e.phase)).count()
     }
 
     /// From now on whatever begins uses `settings`.

@@ -114,6 +114,7 @@ impl Relinked {
                 replaced.push(old);
             }
         }
+        workloads.0.plugins_changed.notify_waiters();
         Replaced(replaced)
     }
 }

@@ -17,7 +17,7 @@ use crate::plugin::{BindError, BindRequest, PluginSet};
 use crate::types::{ComponentName, ComponentSpec, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::Workloads;
-use crate::workload::binding::{BindingError, parse_binding};
+use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
 use crate::workload::http::HttpBinding;
 use crate::workload::route::Route;
 
@@ -91,13 +91,23 @@ pub(crate) struct Assembled {
     /// Which plugin serves which of its imports.
     pub(crate) served: Vec<(&'static str, ImportName)>,
     /// Set if a component takes requests.
-    pub(crate) route: Option<(HttpBinding, Arc<Route>)>,
+    pub(crate) route: Option<Routed>,
     /// Kept so that what another component of the workload is bound to lives as long as the workload.
-    _items: Vec<(Arc<Linked>, Arc<ItemCtx>)>,
+    _items: Vec<Item>,
+}
+
+/// What requests a workload asks for, and what answers them.
+pub(crate) type Routed = (HttpBinding, Arc<Route>);
+
+/// One component, linked and bound.
+#[derive(Debug)]
+struct Item {
+    linked: Arc<Linked>,
+    ctx: Arc<ItemCtx>,
 }
 
 /// What can be told from the spec alone.
-pub(crate) fn validate(spec: &WorkloadSpec) -> Result<Option<HttpBinding>, StartError> {
+pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), StartError> {
     if spec.service.is_some() {
         return Err(StartError::NotImplemented("a workload with a service"));
     }
@@ -109,8 +119,7 @@ pub(crate) fn validate(spec: &WorkloadSpec) -> Result<Option<HttpBinding>, Start
             return Err(StartError::DuplicateComponent(component.name.clone()));
         }
     }
-    let entry = spec.host_interfaces.iter().find(|entry| entry.is_incoming_http_handler());
-    Ok(entry.map(|entry| parse_binding(&entry.config)).transpose()?)
+    Ok(())
 }
 
 impl Workloads {
@@ -153,7 +162,6 @@ impl Workloads {
         compiled: Vec<Arc<Compiled>>,
         plugins: &Arc<PluginSet>,
     ) -> Result<Assembled, StartError> {
-        let binding = validate(spec)?;
         let guest_log = Arc::new(GuestLog::new());
         let mut items = Vec::with_capacity(compiled.len());
         let mut served = Vec::new();
@@ -165,16 +173,9 @@ impl Workloads {
             served.extend(planned.into_iter().filter_map(|planned| {
                 plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
             }));
-            items.push((linked, item));
+            items.push(Item { linked, ctx: item });
         }
-        let route = binding.and_then(|binding| {
-            let (linked, item) = handler(id, &items)?;
-            let timeout = self.settings().limits.call_timeout;
-            Some((binding, Arc::new(Route::new(self.engine().clone(), item, linked, timeout))))
-        });
-        if route.is_none() && items.iter().any(|(linked, _item)| linked.http.is_some()) {
-            warn!(workload.id = %id, "a component exports a wasi:http handler, but no wasi:http entry of the workload routes to it");
-        }
+        let route = self.route_of(id, spec, &items)?;
         Ok(Assembled {
             id: id.clone(),
             spec: Arc::clone(spec),
@@ -184,6 +185,34 @@ impl Workloads {
             route,
             _items: items,
         })
+    }
+
+    /// A workload is routed if one of its entries asks for requests and one of its components takes them.
+    fn route_of(&self, id: &WorkloadId, spec: &WorkloadSpec, items: &[Item]) -> Result<Option<Routed>, StartError> {
+        let entry = spec.host_interfaces.iter().find(|entry| entry.is_incoming_http_handler());
+        let mut handlers = items.iter().filter(|item| item.linked.http.is_some());
+        let (entry, handler) = match (entry, handlers.next()) {
+            (Some(entry), Some(handler)) => (entry, handler),
+            (Some(_entry), None) => {
+                warn!(workload.id = %id, "no component of the workload exports a wasi:http handler: nothing is routed to it");
+                return Ok(None);
+            }
+            (None, Some(_handler)) => {
+                warn!(workload.id = %id, "a component exports a wasi:http handler, but no wasi:http entry of the workload routes to it");
+                return Ok(None);
+            }
+            (None, None) => return Ok(None),
+        };
+        for further in handlers {
+            warn!(workload.id = %id, component = %further.ctx.component, "only the first exporter of a wasi:http handler is routed to");
+        }
+        let ParsedBinding { binding, dropped_aliases } = parse_binding(&entry.config)?;
+        if !dropped_aliases.is_empty() {
+            warn!(workload.id = %id, dropped = ?dropped_aliases, "aliases that are no host names are ignored");
+        }
+        let timeout = self.settings().limits.call_timeout;
+        let route = Route::new(self.engine().clone(), Arc::clone(&handler.ctx), Arc::clone(&handler.linked), timeout);
+        Ok(Some((binding, Arc::new(route))))
     }
 
     fn link(
@@ -204,19 +233,6 @@ impl Workloads {
             link::link(&linker, compiled).map(Arc::new).map_err(failed)
         })
     }
-}
-
-/// The first component, in the order of the manifest, that exports a handler.
-fn handler(id: &WorkloadId, items: &[(Arc<Linked>, Arc<ItemCtx>)]) -> Option<(Arc<Linked>, Arc<ItemCtx>)> {
-    let mut handlers = items.iter().filter(|(linked, _item)| linked.http.is_some());
-    let first = handlers.next();
-    if first.is_none() {
-        warn!(workload.id = %id, "no component of the workload exports a wasi:http handler: nothing is routed to it");
-    }
-    for (_linked, item) in handlers {
-        warn!(workload.id = %id, component = %item.component, "only the first exporter of a wasi:http handler is routed to");
-    }
-    first.map(|(linked, item)| (Arc::clone(linked), Arc::clone(item)))
 }
 
 fn bind(
