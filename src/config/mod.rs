@@ -1,6 +1,7 @@
 //! The configuration: bytes -> `FileConfig` -> `Config`. Opens no socket and spawns nothing.
 
 pub mod engine;
+pub mod files;
 pub mod host;
 pub mod http;
 pub mod nats;
@@ -10,6 +11,7 @@ pub mod policy;
 pub mod registry;
 pub mod reload;
 pub mod secret;
+mod settle;
 pub mod workloads;
 
 use std::path::PathBuf;
