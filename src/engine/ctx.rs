@@ -126,19 +126,3 @@ impl SharedCtx {
         Self::new(Arc::new(item), &Arc::new(MemoryBudget::of_machine()), None)
     }
 }
-
-#[cfg(test)]
-impl SharedCtx {
-    /// A store's contents for tests of host functions: workload `workload`, component `component`.
-    pub(crate) fn for_test(bindings: Bindings) -> Self {
-        let item = ItemCtx {
-            workload_id: WorkloadId::from("workload-id"),
-            workload_name: Arc::from("workload"),
-            workload_namespace: Arc::from("default"),
-            component: ComponentName::from("component"),
-            bindings,
-            guest_log: Arc::new(GuestLog),
-        };
-        Self { table: ResourceTable::new(), item: Arc::new(item) }
-    }
-}

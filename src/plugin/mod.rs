@@ -2,11 +2,11 @@
 //!
 //! A [`PluginSet`] is a value: which interface is served by which plugin. Host functions find what they need through
 //! the store, [`Bindings`](crate::engine::ctx::Bindings) by plugin id, and capture nothing; so linkers and
-//! pre-instances are shared by all workloads of one artifact and one [`InterfaceSet`].
+//! pre-instances are shared by all workloads of one artifact whose imports the same plugins serve.
 //!
-//! A reload that changes only settings of a plugin commits one pointer behind its [`Facade`], which host functions
-//! read once per call. A reload that changes the set of interfaces makes another `PluginSet`, and the workloads
-//! concerned are linked again.
+//! A reload makes another set, in which a plugin that stays is the same `Arc`. Its other settings become live by one
+//! store of a pointer, behind the [`Facade`] that host functions read once per call; no workload notices. Where a
+//! plugin comes or goes, the workloads that import something of it are linked again.
 //!
 //! Absent on purpose: tasks, and any knowledge of how workloads live. No plugin imports another.
 
@@ -20,14 +20,13 @@ mod wasi_keyvalue;
 mod wasi_logging;
 
 pub(crate) use facade::Facade;
-pub(crate) use set::{InterfaceSet, PluginSet, SetChange};
+pub(crate) use set::{PluginSet, SetChange};
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::engine::ctx::SharedCtx;
-use crate::error::Blame;
 use crate::types::{ComponentName, LocalResources, WorkloadId};
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -76,11 +75,13 @@ pub(crate) enum PluginHealth {
     /// Everything works.
     Healthy,
     /// Calls fail, or answer with what was last known; the text says why.
+    #[expect(dead_code, reason = "memory cannot fail; backends behind a connection can")]
     Degraded(String),
 }
 
 /// One component that uses a plugin.
 #[derive(Debug, Clone, Copy)]
+#[expect(dead_code, reason = "names are for plugins that name things after workloads: queue groups, buckets, labels")]
 pub(crate) struct BindRequest<'a> {
     pub(crate) workload_id: &'a WorkloadId,
     pub(crate) workload_name: &'a str,
@@ -98,7 +99,7 @@ impl<'a> BindRequest<'a> {
     }
 }
 
-/// Why a component cannot use a plugin as it asks to.
+/// Why a component cannot use a plugin as it asks to: the workload is to blame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BindError {
     /// An entry's `config.backend` names nothing we have.
@@ -109,13 +110,4 @@ pub(crate) enum BindError {
         /// What it asked for.
         backend: String,
     },
-}
-
-impl BindError {
-    /// Who has to act.
-    pub(crate) fn blame(&self) -> Blame {
-        match self {
-            Self::SelectBackend { .. } => Blame::Workload,
-        }
-    }
 }

@@ -16,12 +16,7 @@ pub(crate) struct PluginSet {
     builtins: Builtins,
     /// In order of their ids, which is the order in which they are asked.
     plugins: Vec<Arc<dyn HostPlugin>>,
-    interfaces: InterfaceSet,
 }
-
-/// Which interfaces are served by which plugin: linkers made for equal ones are interchangeable.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct InterfaceSet(Arc<str>);
 
 /// What differs between two plugin sets. Dropped without [`commit`](Self::commit), nothing changes.
 #[derive(Default)]
@@ -45,8 +40,7 @@ impl PluginSet {
         let none = Builtins::default();
         let builtins = Builtins::build(settings, previous.map_or(&none, |set| &set.builtins), &mut change);
         let plugins = builtins.plugins();
-        let interfaces = InterfaceSet::of(&plugins);
-        (Self { builtins, plugins, interfaces }, change)
+        (Self { builtins, plugins }, change)
     }
 
     /// The plugin that serves `import` exactly as the component spells it.
@@ -57,11 +51,6 @@ impl PluginSet {
     /// All of them, in order of their ids.
     pub(crate) fn plugins(&self) -> &[Arc<dyn HostPlugin>] {
         &self.plugins
-    }
-
-    /// What linkers depend on.
-    pub(crate) fn interfaces(&self) -> &InterfaceSet {
-        &self.interfaces
     }
 
     /// Tells every plugin that the workload is gone.
@@ -98,28 +87,10 @@ impl PluginSet {
     }
 }
 
-impl InterfaceSet {
-    fn of(plugins: &[Arc<dyn HostPlugin>]) -> Self {
-        let lines: Vec<String> = plugins
-            .iter()
-            .map(|plugin| {
-                let WitWorld { imports, exports } = plugin.world();
-                format!("{}: {} <- {}", plugin.id(), list(&imports), list(&exports))
-            })
-            .collect();
-        Self(Arc::from(lines.join("\n")))
-    }
-}
-
 impl SetChange {
-    /// Whether workloads have to be linked again: those whose components [import something](Self::affects) of it.
+    /// Whether workloads have to be linked again: those that import something of what came or went.
     pub(crate) fn relink(&self) -> bool {
         !self.added.is_empty() || !self.removed.is_empty()
-    }
-
-    /// Whether what serves `import` differs between the two sets.
-    pub(crate) fn affects(&self, import: &ImportName) -> bool {
-        self.added.iter().chain(&self.removed).any(|plugin| plugin.serves(import))
     }
 
     /// Whether the sets are equal, settings included.
@@ -180,10 +151,6 @@ fn merged<'a>(interfaces: impl Iterator<Item = &'a WitInterface>) -> Vec<WitInte
     packages.into_values().collect()
 }
 
-fn list(interfaces: &[WitInterface]) -> String {
-    interfaces.iter().map(WitInterface::to_string).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +162,10 @@ mod tests {
             wasi_logging: Some(LoggingPlugin::default()),
             wasi_keyvalue: Some(KeyvaluePlugin::default()),
         }
+    }
+
+    fn list(interfaces: &[WitInterface]) -> String {
+        interfaces.iter().map(WitInterface::to_string).collect::<Vec<_>>().join(" ")
     }
 
     fn import(text: &str) -> ImportName {
@@ -241,7 +212,6 @@ mod tests {
         let (first, _change) = PluginSet::build(&everything(), None);
         let (second, change) = PluginSet::build(&everything(), Some(&first));
         assert!(change.is_empty());
-        assert_eq!(first.interfaces(), second.interfaces());
         assert_eq!(second.plugins().len(), 3);
         assert!(first.plugins().iter().zip(second.plugins()).all(|(a, b)| Arc::ptr_eq(a, b)));
     }
@@ -253,7 +223,6 @@ mod tests {
         settings.wasi_keyvalue = Some(KeyvaluePlugin { allow_buckets: Vec::new(), ..KeyvaluePlugin::default() });
         let (second, change) = PluginSet::build(&settings, Some(&first));
         assert_eq!((change.relink(), change.changed.as_slice()), (false, ["wasi-keyvalue"].as_slice()));
-        assert_eq!(first.interfaces(), second.interfaces());
         assert!(first.plugins().iter().zip(second.plugins()).all(|(a, b)| Arc::ptr_eq(a, b)));
 
         let (_third, change) = PluginSet::build(&settings, Some(&second));
@@ -261,18 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_comes_or_goes_concerns_those_who_import_it() {
+    fn a_plugin_that_comes_or_goes_means_linking_again() {
         let (first, _change) = PluginSet::build(&everything(), None);
         let settings = Plugins { wasi_keyvalue: None, ..everything() };
         let (second, change) = PluginSet::build(&settings, Some(&first));
         assert_eq!(format!("{change:?}"), r#"SetChange { added: [], removed: ["wasi-keyvalue"], changed: [], .. }"#);
-        assert!(change.relink() && change.affects(&import("wasi:keyvalue/store@0.2.0-draft")));
-        assert!(!change.affects(&import("wasi:config/store@0.2.0-rc.1")));
-        assert_ne!(first.interfaces(), second.interfaces());
+        assert!(change.relink());
+        assert!(second.provider_of(&import("wasi:keyvalue/store@0.2.0-draft")).is_none());
 
-        let (third, change) = PluginSet::build(&everything(), Some(&second));
-        assert!(change.affects(&import("wasi:keyvalue/batch@0.2.0-draft")));
-        assert_eq!(first.interfaces(), third.interfaces(), "linkers of the first set fit again");
+        let (_third, change) = PluginSet::build(&everything(), Some(&second));
+        assert_eq!(format!("{change:?}"), r#"SetChange { added: ["wasi-keyvalue"], removed: [], changed: [], .. }"#);
     }
 
     #[test]

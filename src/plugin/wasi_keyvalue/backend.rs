@@ -106,6 +106,7 @@ pub(crate) struct Page {
 pub(crate) enum StoreError {
     /// The bucket does not exist and is not made on demand, or cannot bear this name.
     #[error("no such store")]
+    #[expect(dead_code, reason = "in memory every bucket is made on demand")]
     NoSuchStore,
     /// The host or the workload's entry does not allow it.
     #[error("access denied")]
