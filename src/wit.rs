@@ -114,9 +114,7 @@ impl FromStr for WitInterface {
             None => (name, Vec::new()),
         };
         let (namespace, package) = package.split_once(':').ok_or_else(shape)?;
-        let is_id = |id: &str| {
-            !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
+        let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !is_id(namespace) || !is_id(package) || !interfaces.iter().all(|id| is_id(id)) {
             return Err(shape());
         }
