@@ -7,3 +7,6 @@ mod support;
 
 /// The servers that `scripts/test` started answer.
 mod servers;
+
+/// The architecture and the style hold.
+mod tidy;
