@@ -114,7 +114,10 @@ impl Host {
         };
         match first {
             Ok(first) if first.outcome == Outcome::Applied => {}
-            Ok(first) => return Err(RunError::Start { blame: first.blame().unwrap_or(Blame::Host) }),
+            Ok(first) => {
+                let blame = first.rejection.as_ref().map_or(Blame::Host, |rejection| rejection.blame);
+                return Err(RunError::Start { blame });
+            }
             Err(_task_gone) => return Err(RunError::Start { blame: Blame::Host }),
         }
         let signal = signals.next().await;

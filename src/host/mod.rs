@@ -37,7 +37,7 @@ impl Host {
             generated_name: name::generate(&id),
             id,
             started_at: SystemTime::now(),
-            os_hostname: sysinfo::System::host_name().unwrap_or_else(|| "unknown".to_owned()),
+            os_hostname: sysinfo::System::host_name().unwrap_or_else(|_unnamed| "unknown".to_owned()),
             settings: ArcSwap::default(),
             http_port: AtomicU16::new(0),
             figures: SystemFigures::default(),

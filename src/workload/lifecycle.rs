@@ -61,10 +61,11 @@ impl Workloads {
     async fn run_start(self, starting: Starting) {
         let Starting { id, number, spec, cancel, end_tx } = starting;
         let began = Instant::now();
+        let plugins = self.plugins();
         let built = tokio::select! {
             biased;
             () = cancel.wait() => None,
-            built = self.build(&id, &spec, &self.plugins()) => Some(built),
+            built = self.build(&id, &spec, &plugins) => Some(built),
         };
         let end = match built {
             None => None,
@@ -148,7 +149,8 @@ impl Workloads {
                 }
                 // Built first and begun afterwards: while it fails, the record keeps saying why.
                 let began = Instant::now();
-                let Ok(assembled) = workloads.build(&id, &spec, &workloads.plugins()).await else { continue };
+                let plugins = workloads.plugins();
+                let Ok(assembled) = workloads.build(&id, &spec, &plugins).await else { continue };
                 if !workloads.is_failed(&id, number) || workloads.is_draining() {
                     return;
                 }

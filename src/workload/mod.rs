@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
-pub(crate) use relink::Relinked;
+pub(crate) use relink::{RelinkError, Relinked, Replaced};
 pub(crate) use start::{Assembled, StartError};
 pub(crate) use statics::{Adopted, PreparedStatic};
 

@@ -149,7 +149,7 @@ impl Workloads {
         // Held for the compile only: a registry that hangs takes no turn from others.
         let _turn = self.compile_turn().await.ok_or(StartError::HostStopping)?;
         self.engine()
-            .compile(artifact.digest.as_str(), artifact.bytes)
+            .compile(&artifact.digest.to_string(), artifact.bytes)
             .await
             .map_err(|cause| StartError::Compile { component: component.name.clone(), cause })
     }

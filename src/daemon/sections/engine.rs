@@ -70,7 +70,8 @@ impl Section<Draft> for EngineSection {
 impl Prepared for PreparedHost {
     fn commit(self: Box<Self>) -> Box<dyn Retired> {
         // Only the first attempt that commits comes here, so the place is empty.
-        self.shared.host.get_or_init(|| self.host);
+        let Self { shared, host } = *self;
+        shared.host.get_or_init(|| host);
         Box::new(NothingRetired)
     }
 }

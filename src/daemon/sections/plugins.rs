@@ -51,8 +51,7 @@ impl PluginsSection {
 
 /// Static workloads that the same edit removes or replaces: they are not asked.
 fn leaving(plan: &Plan) -> HashSet<WorkloadId> {
-    let stays = |id: &WorkloadId, old| plan.new.workloads.iter().any(|new| new.id == *id && new == old);
-    plan.old.workloads.iter().filter(|old| !stays(&old.id, old)).map(|old| old.id.clone()).collect()
+    plan.old.workloads.iter().filter(|old| !plan.new.workloads.contains(old)).map(|old| old.id.clone()).collect()
 }
 
 fn refused(error: RelinkError) -> PrepareError {
