@@ -1,6 +1,7 @@
 //! The configuration: bytes -> `FileConfig` -> `Config`. Opens no socket and spawns nothing.
 
 mod check;
+pub mod diff;
 mod document;
 pub mod engine;
 pub mod files;
@@ -34,6 +35,7 @@ pub mod workloads;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use diff::{Change, ConfigDiff, Verb};
 pub use engine::Engine;
 pub use host::Host;
 pub use http::Http;

@@ -85,6 +85,18 @@ pub(crate) fn root() -> &'static Node {
     &ROOT
 }
 
+/// The reload class of `path`, or of the table it is in: what stands below a name the user chose has its table's.
+pub(crate) fn class_of(path: &str) -> Class {
+    let mut node = root();
+    let mut class = Class::Live;
+    for key in path.split('.') {
+        let Some(below) = node.fields().and_then(|fields| fields.get(key)) else { break };
+        class = below.class.unwrap_or(class);
+        node = below;
+    }
+    class
+}
+
 impl Node {
     fn read(schema: &Json, inherited: Inherited) -> Self {
         let flag = |name: &str| schema.get(name).and_then(Json::as_bool).unwrap_or(false);
