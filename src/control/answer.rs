@@ -51,8 +51,18 @@ pub(super) fn stop(id: &WorkloadId, status: WorkloadStatus) -> Reply {
         | WorkloadState::Starting
         | WorkloadState::Running
         | WorkloadState::Completed
-        | WorkloadState::Unspecified => reply(id, WorkloadState::Stopping, "Workload stopped successfully"),
+        | WorkloadState::Unspecified => stopped(id),
     }
+}
+
+/// The answer to a stop that has begun.
+pub(super) fn stopped(id: &WorkloadId) -> Reply {
+    reply(id, WorkloadState::Stopping, "Workload stopped successfully")
+}
+
+/// The answer when the host has none.
+pub(super) fn host_failed(id: &WorkloadId) -> Reply {
+    refused(id, "the host failed to handle the request, its log says why")
 }
 
 /// The answer to what cannot be done, for whatever reason.
