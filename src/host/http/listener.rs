@@ -29,75 +29,93 @@ pub(crate) enum BindError {
     /// The address is taken, or is not ours.
     #[error("cannot listen on {0} for HTTP: choose another `http.listen`, or end what listens there")]
     Bind(SocketAddr, #[source] io::Error),
-    /// The running server's socket could not be shared.
-    #[error("cannot take over the socket that listens on {0} for HTTP")]
-    TakeOver(SocketAddr, #[source] io::Error),
 }
 
-/// Sockets of one server; the first one is that of its address.
+/// Sockets of one server, before it takes connections.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    pub(super) own: TcpListener,
-    /// One address of ours that an earlier server listens on: closing it would reset what is in its backlog.
-    pub(super) inherited: Vec<TcpListener>,
+    pub(super) own: Arc<TcpListener>,
+    /// Narrower addresses of the same port that an earlier server listens on: closing them would reset what is in
+    /// their backlogs.
+    pub(super) inherited: Vec<Arc<TcpListener>>,
     pub(super) address: SocketAddr,
     /// Whether `own` listens already.
-    pub(super) is_listening: bool,
+    is_listening: bool,
+    /// Those of the earlier server on the same port.
+    neighbours: Vec<Arc<TcpListener>>,
 }
 
 impl Sockets {
     /// Binds `address`, or takes it over from `live`.
     pub(super) fn bind(address: SocketAddr, live: &[Arc<TcpListener>]) -> Result<Self, BindError> {
-        let is_same_port = |socket: &&Arc<TcpListener>| {
+        let listens_on = |socket: &TcpListener, wanted: SocketAddr| {
+            socket.local_addr().is_ok_and(|live| live.port() == wanted.port() && live.ip() == wanted.ip())
+        };
+        let is_same_port = |socket: &TcpListener| {
             address.port() != 0 && socket.local_addr().is_ok_and(|live| live.port() == address.port())
         };
-        let neighbours: Vec<&Arc<TcpListener>> = live.iter().filter(is_same_port).collect();
-        let take_over = |socket: &TcpListener| socket.try_clone().map_err(|error| BindError::TakeOver(address, error));
-        if let Some(same) = neighbours.iter().find(|socket| socket.local_addr().is_ok_and(|live| live == address)) {
-            return Ok(Self { own: take_over(same)?, inherited: Vec::new(), address, is_listening: true });
-        }
-        let mut inherited = Vec::new();
-        if address.ip().is_unspecified() {
-            for narrower in &neighbours {
-                inherited.push(take_over(narrower)?);
-            }
+        let neighbours: Vec<_> = live.iter().filter(|socket| is_same_port(socket)).map(Arc::clone).collect();
+        let is_wide = address.ip().is_unspecified();
+        let inherited =
+            neighbours.iter().filter(|socket| is_wide && !listens_on(socket, address)).map(Arc::clone).collect();
+        if let Some(same) = neighbours.iter().find(|socket| listens_on(socket, address)) {
+            let own = Arc::clone(same);
+            return Ok(Self { own, inherited, address, is_listening: true, neighbours: Vec::new() });
         }
         let own = bind(address, &neighbours)?;
         let address = own.local_addr().map_err(|error| BindError::Bind(address, error))?;
-        Ok(Self { own, inherited, address, is_listening: false })
+        Ok(Self { own: Arc::new(own), inherited, address, is_listening: false, neighbours })
+    }
+
+    /// From now on the kernel takes connections. Whether it does: see [`ready`].
+    pub(super) fn listen(&self) -> bool {
+        if self.is_listening {
+            return true;
+        }
+        // Linux looks for conflicts again when a bound socket begins to listen.
+        share_port(&self.own, &self.neighbours, true)
+            .and_then(|()| listen(&self.own))
+            .and(share_port(&self.own, &self.neighbours, false))
+            .inspect_err(|error| error!(%error, address = %self.address, "cannot listen for HTTP, trying again"))
+            .is_ok()
     }
 }
 
-/// `neighbours` listen on the same port and may overlap. They and the new socket share it for the moment of the bind
-/// only, so that no other process ever can.
-fn bind(address: SocketAddr, neighbours: &[&Arc<TcpListener>]) -> Result<TcpListener, BindError> {
+fn bind(address: SocketAddr, neighbours: &[Arc<TcpListener>]) -> Result<TcpListener, BindError> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
         .and_then(|socket| {
             socket.set_nonblocking(true)?;
             // Connections of an earlier process in TIME_WAIT do not hold the port.
             socket.set_reuse_address(true)?;
-            Ok(socket)
+            Ok(TcpListener::from(socket))
         })
         .map_err(|error| BindError::MakeSocket(address, error))?;
-    let share_port = |shared: bool| -> io::Result<()> {
-        if neighbours.is_empty() {
-            return Ok(());
-        }
-        socket.set_reuse_port(shared)?;
-        neighbours.iter().try_for_each(|live| SockRef::from(&***live).set_reuse_port(shared))
-    };
-    let bound = share_port(true).and_then(|()| socket.bind(&address.into()));
-    let unshared = share_port(false);
+    let bound = share_port(&socket, neighbours, true).and_then(|()| SockRef::from(&socket).bind(&address.into()));
+    let unshared = share_port(&socket, neighbours, false);
     bound.and(unshared).map_err(|error| BindError::Bind(address, error))?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+/// Lets `socket` overlap with its `neighbours`: for the moment of a bind or listen only, so that no other process ever
+/// shares the port.
+fn share_port(socket: &TcpListener, neighbours: &[Arc<TcpListener>], shared: bool) -> io::Result<()> {
+    if neighbours.is_empty() {
+        return Ok(());
+    }
+    SockRef::from(socket).set_reuse_port(shared)?;
+    neighbours.iter().try_for_each(|neighbour| SockRef::from(&**neighbour).set_reuse_port(shared))
+}
+
+fn listen(socket: &TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
 }
 
 /// Takes connections from one socket until told to stop; then empties the socket's queue, because closing it would
 /// reset what is in there.
 pub(super) async fn accept(shared: Arc<Shared>, socket: Arc<TcpListener>, listens: bool, stop: Shutdown) {
-    let Some(listener) = listen(socket, listens, &stop).await else { return };
+    let Some(listener) = ready(socket, listens, &stop).await else { return };
     let mut stopped = std::pin::pin!(stop.wait());
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    let mut backoff = backoff();
     let mut quiet_until = Instant::now();
     loop {
         // Both are cancel-safe: an accepted connection is never lost between polls.
@@ -135,14 +153,13 @@ pub(super) async fn accept(shared: Arc<Shared>, socket: Arc<TcpListener>, listen
     }
 }
 
-/// Makes the socket listen. It can fail only if another process took the same address between our bind and now, or
-/// the system is out of something: then it is tried again.
-async fn listen(socket: Arc<TcpListener>, listens: bool, stop: &Shutdown) -> Option<tokio::net::TcpListener> {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// Hands the socket to the runtime, and makes it listen unless it does. Both fail only if another process took the
+/// same address between our bind and now, or the system is out of something: then it is tried again.
+async fn ready(socket: Arc<TcpListener>, listens: bool, stop: &Shutdown) -> Option<tokio::net::TcpListener> {
+    let mut backoff = backoff();
     loop {
-        let ready = if listens { Ok(()) } else { SockRef::from(&*socket).listen(BACKLOG) };
-        let listener = ready.and_then(|()| socket.try_clone()).and_then(tokio::net::TcpListener::from_std);
-        match listener {
+        let listening = if listens { Ok(()) } else { listen(&socket) };
+        match listening.and_then(|()| socket.try_clone()).and_then(tokio::net::TcpListener::from_std) {
             Ok(listener) => return Some(listener),
             Err(error) => error!(%error, "cannot listen for HTTP, trying again"),
         }
@@ -151,6 +168,10 @@ async fn listen(socket: Arc<TcpListener>, listens: bool, stop: &Shutdown) -> Opt
             () = sleep(backoff.pause()) => {}
         }
     }
+}
+
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(1))
 }
 
 fn admit(shared: &Arc<Shared>, stream: TcpStream) {

@@ -114,15 +114,14 @@ impl BoundListener {
     pub(crate) fn serve(self, router: Arc<HttpRouter>, settings: config::Http, runtime: &Handle) -> HttpServer {
         router.set_cluster_domain(&settings.cluster_domain);
         let shared = Arc::new(Shared::new(router, Settings::new(settings)));
-        let Sockets { own, inherited, address, is_listening } = self.sockets;
+        let is_listening = self.sockets.listen();
+        let Sockets { own, inherited, address, .. } = self.sockets;
         let stop = Shutdown::default();
-        let listening = std::iter::once((own, is_listening)).chain(inherited.into_iter().map(|socket| (socket, true)));
         let (mut sockets, mut acceptors) = (Vec::new(), Vec::new());
-        for (socket, listens) in listening {
-            let kept = Arc::new(socket);
-            let accept = listener::accept(Arc::clone(&shared), Arc::clone(&kept), listens, stop.clone());
+        for (socket, listens) in [(own, is_listening)].into_iter().chain(inherited.into_iter().map(|it| (it, true))) {
+            let accept = listener::accept(Arc::clone(&shared), Arc::clone(&socket), listens, stop.clone());
             acceptors.push(task::spawn_on(runtime, "http accept", accept));
-            sockets.push(kept);
+            sockets.push(socket);
         }
         HttpServer {
             shared,
