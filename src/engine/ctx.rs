@@ -49,8 +49,8 @@ impl Bindings {
     }
 
     /// What the plugin `id` keeps, if it is bound and keeps a `T`.
-    pub(crate) fn get<T: 'static>(&self, id: &str) -> Option<&T> {
-        self.0.get(id).and_then(|value| value.downcast_ref())
+    pub(crate) fn get<T: Send + Sync + 'static>(&self, id: &str) -> Option<Arc<T>> {
+        Arc::clone(self.0.get(id)?).downcast().ok()
     }
 }
 
@@ -70,11 +70,11 @@ pub(crate) struct SharedCtx {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
-    _running: RunningGuest,
+    _running: Option<RunningGuest>,
 }
 
 impl SharedCtx {
-    pub(super) fn new(item: Arc<ItemCtx>, memory: &Arc<MemoryBudget>, running: RunningGuest) -> Self {
+    pub(super) fn new(item: Arc<ItemCtx>, memory: &Arc<MemoryBudget>, running: Option<RunningGuest>) -> Self {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&item.environment)
             .stdout(GuestOutput::new(&item, OutputStreamName::Stdout))
@@ -106,5 +106,23 @@ impl WasiHttpView for SharedCtx {
 impl fmt::Debug for SharedCtx {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedCtx").field("item", &self.item).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl SharedCtx {
+    /// A store's contents for tests of host functions: workload `workload`, component `component`.
+    pub(crate) fn for_test(bindings: Bindings) -> Self {
+        let item = ItemCtx {
+            workload_id: WorkloadId::from("workload-id"),
+            workload_name: Arc::from("workload"),
+            workload_namespace: Arc::from("default"),
+            component: ComponentName::from("component"),
+            bindings,
+            guest_log: Arc::new(GuestLog::new()),
+            environment: Vec::new(),
+            memory_limit: None,
+        };
+        Self::new(Arc::new(item), &Arc::new(MemoryBudget::of_machine()), None)
     }
 }

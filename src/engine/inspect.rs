@@ -1,74 +1,22 @@
 //! What a component imports and exports.
 
-use std::fmt;
-
-use semver::Version;
 use wasmtime::component::Component;
 
-use crate::wit::WitInterface;
+use crate::wit::ImportName;
 
-/// The name of an import or export, as the component spells it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ImportName {
-    /// For example `wasi`.
-    pub(crate) namespace: String,
-    /// For example `keyvalue`.
-    pub(crate) package: String,
-    /// For example `store`.
-    pub(crate) interface: String,
-    /// `None` if the component names none.
-    pub(crate) version: Option<Version>,
-    /// The name to link under: the interface's own, or the label of a named import.
-    pub(crate) link_name: String,
+/// One import of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Import {
+    /// The interface.
+    pub(crate) name: ImportName,
     /// The label of a named import.
     pub(crate) label: Option<String>,
 }
 
-impl ImportName {
-    /// Reads `namespace:package/interface@version`; `None` if it is not of that form.
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        let parsed: WitInterface = name.parse().ok()?;
-        let mut interfaces = parsed.interfaces.into_iter();
-        let interface = interfaces.next()?;
-        if interfaces.next().is_some() {
-            return None;
-        }
-        Some(Self {
-            namespace: parsed.namespace,
-            package: parsed.package,
-            interface,
-            version: parsed.version,
-            link_name: name.to_owned(),
-            label: None,
-        })
-    }
-
-    /// Whether `entry` names this interface.
-    pub(crate) fn is_named_by(&self, entry: &WitInterface) -> bool {
-        self.namespace == entry.namespace
-            && self.package == entry.package
-            && entry.interfaces.contains(&self.interface)
-            && match (&self.version, &entry.version) {
-                (Some(own), Some(other)) => own == other,
-                (None, _) | (_, None) => true,
-            }
-    }
-
-    /// Whether the engine itself serves it: WASI without plugins.
-    pub(crate) fn is_wasi_base(&self) -> bool {
-        const PACKAGES: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
-        self.namespace == "wasi" && PACKAGES.contains(&self.package.as_str())
-    }
-}
-
-impl fmt::Display for ImportName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", self.namespace, self.package, self.interface)?;
-        if let Some(version) = &self.version {
-            write!(f, "@{version}")?;
-        }
-        Ok(())
-    }
+/// Whether the engine itself serves it: WASI without plugins.
+pub(super) fn is_wasi_base(name: &ImportName) -> bool {
+    const PACKAGES: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
+    name.namespace == "wasi" && PACKAGES.contains(&name.package.as_str())
 }
 
 /// Which form of `wasi:http` handler a component exports.
@@ -84,7 +32,7 @@ pub(crate) enum HttpVersion {
 #[derive(Debug, Clone)]
 pub(crate) struct Inspected {
     /// Interfaces, in the order of the component.
-    pub(crate) imports: Vec<ImportName>,
+    pub(crate) imports: Vec<Import>,
     /// Interfaces, in the order of the component.
     pub(crate) exports: Vec<ImportName>,
     /// Imports that are no interface: plain functions, types, modules.
@@ -98,20 +46,13 @@ impl Inspected {
         let mut other_imports = Vec::new();
         for (name, import) in ty.imports(engine) {
             // A named import carries the interface it implements beside its own name, the label.
-            let parsed = match import.implements {
-                Some(implements) => ImportName::parse(implements).map(|import| ImportName {
-                    link_name: name.to_owned(),
-                    label: Some(name.to_owned()),
-                    ..import
-                }),
-                None => ImportName::parse(name),
-            };
-            match parsed {
-                Some(parsed) => imports.push(parsed),
-                None => other_imports.push(name.to_owned()),
+            let label = import.implements.map(|_interface| name.to_owned());
+            match import.implements.unwrap_or(name).parse() {
+                Ok(name) => imports.push(Import { name, label }),
+                Err(_not_an_interface) => other_imports.push(name.to_owned()),
             }
         }
-        let exports = ty.exports(engine).filter_map(|(name, _export)| ImportName::parse(name)).collect();
+        let exports = ty.exports(engine).filter_map(|(name, _export)| name.parse().ok()).collect();
         Self { imports, exports, other_imports }
     }
 
@@ -131,33 +72,6 @@ impl Inspected {
             Some(HttpVersion::P2)
         } else {
             None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_import_is_named_by_an_entry_of_its_interface_and_version() {
-        let import = ImportName::parse("wasi:keyvalue/store@0.2.0-draft").unwrap();
-        for (entry, named) in [
-            ("wasi:keyvalue/store@0.2.0-draft", true),
-            ("wasi:keyvalue/store,atomics", true),
-            ("wasi:keyvalue/atomics", false),
-            ("wasi:keyvalue/store@0.2.0", false),
-            ("wasi:config/store", false),
-        ] {
-            assert_eq!(import.is_named_by(&entry.parse().unwrap()), named, "{entry}");
-        }
-    }
-
-    #[test]
-    fn only_single_interfaces_are_import_names() {
-        assert_eq!(ImportName::parse("wasi:http/types@0.2.0").unwrap().to_string(), "wasi:http/types@0.2.0");
-        for name in ["run", "wasi:http", "wasi:http/a,b", "wasi:http/types@x"] {
-            assert_eq!(ImportName::parse(name), None, "{name}");
         }
     }
 }

@@ -24,7 +24,6 @@ use wasmtime::component::Linker;
 
 pub(crate) use compile::{CompileError, Compiled};
 pub(crate) use ctx::{Bindings, ItemCtx, SharedCtx};
-pub(crate) use inspect::ImportName;
 pub(crate) use link::{LinkError, Linked};
 
 use crate::config;
@@ -91,7 +90,7 @@ impl Engine {
     pub(crate) fn store(&self, item: &Arc<ItemCtx>) -> Store<SharedCtx> {
         let mut store = Store::new(
             &self.0.wasmtime,
-            SharedCtx::new(Arc::clone(item), &self.0.memory, self.0.ticker.running_guest()),
+            SharedCtx::new(Arc::clone(item), &self.0.memory, Some(self.0.ticker.running_guest())),
         );
         store.limiter(|ctx| &mut ctx.limits);
         epoch::yield_at_every_tick(&mut store);

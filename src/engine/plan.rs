@@ -1,15 +1,16 @@
 //! Which import of a component is served by whom: pure.
 
-use crate::engine::inspect::{ImportName, Inspected};
+use crate::engine::inspect::{Import, Inspected, is_wasi_base};
 use crate::types::ComponentName;
+use crate::wit::ImportName;
 
 /// What the host offers to one component.
 pub(crate) trait Offers {
     /// The number of the plugin that serves `import` for this workload.
-    fn plugin_for(&self, import: &ImportName) -> Option<usize>;
+    fn plugin_for(&self, import: &Import) -> Option<usize>;
 
     /// What to enable or declare so that `import` is served.
-    fn remedy(&self, import: &ImportName) -> String;
+    fn remedy(&self, import: &Import) -> String;
 }
 
 /// One import that a plugin serves.
@@ -33,13 +34,14 @@ pub(crate) fn plan(
     let mut planned = Vec::new();
     let mut missing = Vec::new();
     for import in &inspected.imports {
-        if import.is_wasi_base() && import.label.is_none() {
+        if is_wasi_base(&import.name) && import.label.is_none() {
             continue;
         }
         match offers.plugin_for(import) {
-            Some(plugin) => planned.push(PluginImport { import: import.clone(), plugin }),
+            Some(plugin) => planned.push(PluginImport { import: import.name.clone(), plugin }),
             None => missing.push(format!(
-                "component '{component}' imports '{import}' which is not available: {}",
+                "component '{component}' imports '{}' which is not available: {}",
+                import.name,
                 offers.remedy(import)
             )),
         }
@@ -60,17 +62,17 @@ mod tests {
     struct Keyvalue;
 
     impl Offers for Keyvalue {
-        fn plugin_for(&self, import: &ImportName) -> Option<usize> {
-            (import.package == "keyvalue" && import.label.is_none()).then_some(7)
+        fn plugin_for(&self, import: &Import) -> Option<usize> {
+            (import.name.package == "keyvalue" && import.label.is_none()).then_some(7)
         }
 
-        fn remedy(&self, import: &ImportName) -> String {
-            format!("enable {}", import.package)
+        fn remedy(&self, import: &Import) -> String {
+            format!("enable {}", import.name.package)
         }
     }
 
     fn inspected(imports: &[&str]) -> Inspected {
-        let parsed = imports.iter().map(|name| ImportName::parse(name).unwrap()).collect();
+        let parsed = imports.iter().map(|name| Import { name: name.parse().unwrap(), label: None }).collect();
         Inspected { imports: parsed, exports: Vec::new(), other_imports: Vec::new() }
     }
 

@@ -24,8 +24,7 @@ impl ControlThread {
         let handle = runtime.handle().clone();
         let stop = Shutdown::default();
         let until = stop.clone();
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(until.wait()))?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(until.wait()))?;
         Ok(Self { handle, stop, thread: Some(thread) })
     }
 

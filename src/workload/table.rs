@@ -147,10 +147,11 @@ impl<W: Clone, R: Clone> Table<W, R> {
     }
 
     /// Records a failure without a start, for a workload that could not even be begun.
-    pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, reason: Arc<str>) {
+    pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, reason: Arc<str>) -> StartNumber {
         let number = self.next_number();
         self.insert(id, Entry { number, spec, phase: Phase::Failed(reason) });
         self.remember_failed(id);
+        number
     }
 
     /// Begins the stop of `id`.

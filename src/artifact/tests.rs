@@ -1,0 +1,1 @@
+//! Tests of pulls against a registry in this process.
