@@ -63,5 +63,3 @@ pub(crate) trait RouteSink: Send + Sync + std::fmt::Debug {
     /// `target` is gone; does nothing if another target has taken its place.
     fn withdraw(&self, target: &Arc<dyn HttpTarget>);
 }
-
-use crate::{types::X, daemon};
