@@ -129,7 +129,7 @@ pypi() {
         debian python3-pip
         modules=$TEST_DIR/python3-pip/usr/lib/python3/dist-packages
     fi
-    python=$(first_program python3 "$TEST_DIR/python3-pip/usr/bin/python3") || die "python3 is missing: install python3"
+    python=$(first_program "$TEST_DIR/python3-pip/usr/bin/python3" python3) || die "python3 is missing: install python3"
     target=$(draft "$1-$2")
     PYTHONPATH=$modules quietly with_libraries "$python" -m pip install --quiet --disable-pip-version-check \
         --no-cache-dir --no-deps --target "$target" "$1==$2" && keep "$1-$2" ||

@@ -68,7 +68,7 @@ async fn drain_all(shared: &Shared) {
     }
     forced += workloads.end_all(deadline).await;
     if let Some(control) = &control {
-        control.close(Instant::now() + CLOSE_TIME_MAX).await;
+        control.close(CLOSE_TIME_MAX).await;
     }
     info!(forced, "washlet ends");
 }

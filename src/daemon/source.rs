@@ -102,7 +102,8 @@ impl ConfigSource for FileSource {
     }
 
     fn effective(&self, live: &Config, new: &Config) -> Result<Config, Rejection> {
-        Ok(config::effective(live, new))
+        let (effective, _waiting) = config::effective(live, new);
+        Ok(effective)
     }
 
     fn changes(&self, old: &Config, new: &Config) -> Vec<Change> {

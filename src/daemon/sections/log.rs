@@ -4,7 +4,7 @@ use futures::future::{BoxFuture, ready};
 
 use crate::config::Log;
 use crate::daemon::draft::Draft;
-use crate::error::Blame;
+use crate::error::{Blame, Chain};
 use crate::reload::{NothingRetired, Plan, Prepare, PrepareError, Prepared, Retired, Section};
 use crate::telemetry;
 
@@ -26,15 +26,17 @@ fn prepare(plan: &Plan) -> Prepare {
     if !plan.is_first && plan.old.log == plan.new.log {
         return Ok(None);
     }
-    telemetry::check_filter(&plan.new.log.level).map_err(|reason| {
-        PrepareError::new(Blame::Configuration, format!("log.level is not a filter: {reason}"))
-    })?;
+    telemetry::check_filter(&plan.new.log.level)
+        .map_err(|error| PrepareError::new(Blame::Configuration, "log.level cannot be used").because(error))?;
     Ok(Some(Box::new(PreparedLog(plan.new.log.clone()))))
 }
 
 impl Prepared for PreparedLog {
     fn commit(self: Box<Self>) -> Box<dyn Retired> {
-        telemetry::apply(&self.0);
+        if let Err(error) = telemetry::install().apply(&self.0) {
+            // Checked in prepare: it was a filter then.
+            tracing::error!(error = %Chain(&error), "the log filter could not be applied");
+        }
         Box::new(NothingRetired)
     }
 }
