@@ -5,6 +5,7 @@ pub mod diff;
 mod document;
 pub mod engine;
 pub mod env;
+pub mod example;
 mod file;
 mod hash;
 mod hint;
