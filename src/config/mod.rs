@@ -6,6 +6,7 @@ mod document;
 pub mod engine;
 pub mod files;
 pub mod env;
+pub mod example;
 mod file;
 mod hash;
 mod hint;

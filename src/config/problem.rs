@@ -1,6 +1,8 @@
 //! What is wrong with a configuration, and where: for people with a caret, for logs on one line, for tools as JSON.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -82,6 +84,12 @@ impl fmt::Display for Problems {
 }
 
 impl Problems {
+    /// How many are errors.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.0.iter().filter(|problem| problem.severity == Severity::Error).count()
+    }
+
     /// With the lines of the file and a caret under what is meant.
     #[must_use]
     pub fn text(&self) -> String {
@@ -122,6 +130,19 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// The configuration file itself cannot be read.
+    #[must_use]
+    pub fn unreadable(file: &Path, error: &io::Error) -> Self {
+        Self {
+            severity: Severity::Error,
+            key: String::new(),
+            place: Some(Place::WholeFile(file.display().to_string())),
+            also: None,
+            message: format!("cannot read the configuration file: {error}"),
+            hint: None,
+        }
+    }
+
     /// With the line of the file and a caret under what is meant.
     #[must_use]
     pub fn text(&self) -> String {

@@ -102,21 +102,21 @@ impl Node {
         let flag = |name: &str| schema.get(name).and_then(Json::as_bool).unwrap_or(false);
         let class = schema.get("x-washlet-reload").and_then(Json::as_str).and_then(Class::parse).or(inherited.class);
         let is_todo = flag("x-washlet-todo") || inherited.is_todo;
-        // An absent table that is not implemented is refused as a whole; so its keys need not be.
         let is_optional = is_nullable(schema);
         let secrecy = match schema.get("x-washlet-secret") {
             Some(Json::Bool(true)) => Secrecy::Secret,
             Some(Json::String(_user_info)) => Secrecy::UserInfo,
             _ => Secrecy::Open,
         };
+        let is_required = flag("x-washlet-required");
         Self {
             shape: Shape::read(schema, Inherited { class, is_todo }),
             class,
             is_todo,
-            is_required: flag("x-washlet-required"),
+            is_required,
             is_optional,
             secrecy,
-            default: schema.get("default").filter(|default| !default.is_null()).cloned(),
+            default: schema.get("default").filter(|default| !default.is_null() && !is_required).cloned(),
         }
     }
 

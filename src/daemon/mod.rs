@@ -55,6 +55,17 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Who has to act.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Start { blame } => *blame,
+            Self::Threads(_) | Self::Interrupted { .. } => Blame::Host,
+        }
+    }
+}
+
 /// Runs the host until SIGTERM or SIGINT, then lets its work end.
 ///
 /// Blocks the calling thread. Returns once nothing of the host is left.
