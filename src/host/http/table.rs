@@ -1,5 +1,6 @@
 //! The routes as one immutable value: host, wildcard, path -> targets. Pure: every change makes a new table.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,7 @@ struct HostRoutes(Vec<Arc<PathRoute>>);
 pub(super) struct PathRoute {
     /// Without a slash at its end; the root is empty.
     prefix: Box<str>,
-    targets: Vec<Arc<dyn HttpTarget>>,
+    pub(super) targets: Vec<Arc<dyn HttpTarget>>,
     /// Whose turn it is among equals.
     turn: AtomicUsize,
 }
@@ -140,7 +141,7 @@ impl HostRoutes {
             None => {
                 let targets = vec![Arc::clone(target)];
                 routes.push(Arc::new(PathRoute { prefix: prefix.into(), targets, turn: AtomicUsize::default() }));
-                routes.sort_by(|a, b| b.prefix.len().cmp(&a.prefix.len()));
+                routes.sort_by_key(|route| Reverse(route.prefix.len()));
             }
         }
         Self(routes)
@@ -188,6 +189,3 @@ impl PathRoute {
         equals().nth(nth).or_else(|| candidates().next()).or_else(|| self.targets.first())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,7 @@ use super::support::{
     Fake, Raw, client, eventually, get, h2_client, named, ok, reason, serve, settings, soon, start, text, within,
 };
 use crate::host::http::HttpServer;
+use crate::task;
 use crate::workload::http::HttpTarget;
 
 /// Answers once it is let go.
@@ -35,7 +36,7 @@ async fn requests_in_flight_finish_and_idle_connections_are_closed() {
     let mut busy = Raw::connect(&server).await;
     busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let h2_client = h2_client();
-    let h2 = tokio::spawn(h2_client.request(get(&server, "/")));
+    let h2 = task::spawn("client", h2_client.request(get(&server, "/")));
     eventually("both are in flight", || target.in_flight() == 2).await;
 
     let (forced, ()) = tokio::join!(server.drain(soon()), async {
@@ -43,7 +44,7 @@ async fn requests_in_flight_finish_and_idle_connections_are_closed() {
         gate.add_permits(2);
         let heard = busy.rest().await;
         assert!(heard.contains("connection: close\r\n") && heard.ends_with("done"), "{heard}");
-        assert_eq!(text(within(h2).await.unwrap().unwrap()).await, "done");
+        assert_eq!(text(within(h2).await.unwrap().unwrap().unwrap()).await, "done");
     });
     assert_eq!((forced, server.connections()), (0, 0));
     assert!(tokio::net::TcpStream::connect(server.local_addr()).await.is_err());
@@ -56,12 +57,12 @@ async fn what_is_not_done_by_the_deadline_is_cut() {
     let mut busy = Raw::connect(&server).await;
     busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let h2_client = h2_client();
-    let h2 = tokio::spawn(h2_client.request(get(&server, "/")));
+    let h2 = task::spawn("client", h2_client.request(get(&server, "/")));
     eventually("both are in flight", || target.in_flight() == 2).await;
     let forced = within(server.drain(Instant::now() + Duration::from_millis(50))).await;
     assert_eq!((forced, server.connections()), (2, 0));
     assert_eq!(busy.0.read(&mut [0; 1]).await.unwrap_or(0), 0);
-    assert!(within(h2).await.unwrap().is_err());
+    assert!(within(h2).await.unwrap().unwrap().is_err());
     eventually("both calls are cancelled", || target.cancelled.load(Ordering::SeqCst) == 2).await;
 }
 
@@ -95,7 +96,7 @@ async fn under_load(servers: Vec<HttpServer>, change: impl AsyncFn(&[HttpServer]
         let (done, failed): (Arc<AtomicUsize>, Arc<AtomicUsize>) = (Arc::clone(&done), Arc::clone(&failed));
         let (stop, port) = (Arc::clone(&stop), Arc::clone(&port));
         let addresses: Vec<_> = servers.iter().map(HttpServer::local_addr).collect();
-        loops.push(tokio::spawn(async move {
+        loops.push(task::spawn("client", async move {
             while !stop.load(Ordering::SeqCst) {
                 let address = addresses[port.load(Ordering::SeqCst)];
                 let Ok(stream) = tokio::net::TcpStream::connect(address).await else {
@@ -130,7 +131,7 @@ async fn under_load(servers: Vec<HttpServer>, change: impl AsyncFn(&[HttpServer]
     eventually("load after the change", || done.load(Ordering::SeqCst) > before + 200).await;
     stop.store(true, Ordering::SeqCst);
     for task in loops {
-        within(task).await.unwrap();
+        within(task).await.unwrap().unwrap();
     }
     (done.load(Ordering::SeqCst), failed.load(Ordering::SeqCst))
 }

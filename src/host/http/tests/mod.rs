@@ -6,3 +6,4 @@ mod limits;
 mod protocol;
 mod requests;
 mod support;
+mod table;
