@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,7 +87,7 @@ impl Cache {
         let (opened, private) = match directory {
             Some(path) if path.exists() && !path.is_dir() => return Err(io::ErrorKind::NotADirectory.into()),
             Some(path) => (make_directories(path).map(|()| path.to_owned()), None),
-            None => match tempfile::Builder::new().prefix("washlet-artifacts-").tempdir() {
+            None => match tempfile::Builder::new().prefix("washlet-artifacts-").permissions(owner_only()).tempdir() {
                 Ok(private) => {
                     let path = private.path().to_owned();
                     (make_directories(&path).map(|()| path), Some(private))
@@ -202,6 +202,10 @@ impl Cache {
     fn blob_path(&self, digest: &Digest) -> Option<PathBuf> {
         Some(blobs(self.directory.as_deref()?).join(digest.hex()))
     }
+}
+
+fn owner_only() -> fs::Permissions {
+    fs::Permissions::from_mode(0o700)
 }
 
 fn blobs(directory: &Path) -> PathBuf {

@@ -94,7 +94,7 @@ mod tests {
             format!("sha512:{hex}"),
             format!("sha256:{hex}0"),
             format!("sha256:{}", hex.to_uppercase()),
-            format!("sha256:../{}", &hex[3..]),
+            format!("sha256:{}", "../".repeat(22).split_off(2)),
         ] {
             assert_eq!(text.parse::<Digest>(), Err(DigestError), "{text}");
         }

@@ -100,3 +100,30 @@ fn read_back(file: &mut NamedTempFile, length: u64) -> io::Result<Vec<u8>> {
     file.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[tokio::test]
+    async fn a_disk_that_fails_half_way_moves_the_download_to_memory() {
+        let cache = Arc::new(Cache::open(None).unwrap());
+        let component =
+            wat::parse_str(format!("(component (core module (@custom \"x\" \"{}\")))", "x".repeat(600_000)));
+        let component = component.unwrap();
+        let digest = Digest::of(&component);
+        let mut download = Download::begin(&cache).await;
+        let (on_disk, rest) = component.split_at(BUFFER_SIZE);
+        download.write(on_disk).await.unwrap();
+        assert!(download.buffer.is_empty(), "it is on the disk");
+        // From now on every write fails.
+        let (_writable, path) = download.file.take().unwrap().into_parts();
+        download.file = Some(NamedTempFile::from_parts(File::open(&path).unwrap(), path));
+        for chunk in rest.chunks(100_000) {
+            download.write(chunk).await.unwrap();
+        }
+        assert!(download.file.is_none());
+        assert_eq!(download.finish(digest, "r.example").await.unwrap(), component);
+    }
+}

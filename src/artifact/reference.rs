@@ -117,16 +117,20 @@ fn split_registry(text: &str) -> (&str, &str) {
     }
 }
 
+enum Host<'a> {
+    Name(&'a str),
+    /// IPv6, out of its brackets.
+    Address(&'a str),
+}
+
 fn parse_registry(text: &str) -> Result<String, ReferenceError> {
     let wrong = || ReferenceError::Registry(text.to_owned());
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) => {
-            address.parse::<std::net::Ipv6Addr>().map_err(|_reason| wrong())?;
-            (None, rest.strip_prefix(':').or((!rest.is_empty()).then_some(rest)))
-        }
+        Some((address, "")) => (Host::Address(address), None),
+        Some((address, rest)) => (Host::Address(address), Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
         None => match text.split_once(':') {
-            Some((host, port)) => (Some(host), Some(port)),
-            None => (Some(text), None),
+            Some((host, port)) => (Host::Name(host), Some(port)),
+            None => (Host::Name(text), None),
         },
     };
     let is_label = |label: &str| {
@@ -135,7 +139,11 @@ fn parse_registry(text: &str) -> Result<String, ReferenceError> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if host.is_some_and(|host| !host.split('.').all(is_label)) {
+    let is_host = match host {
+        Host::Name(name) => name.split('.').all(is_label),
+        Host::Address(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+    };
+    if !is_host {
         return Err(wrong());
     }
     if port.is_some_and(|port| !port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err()) {

@@ -1,5 +1,7 @@
 //! What is asked of a registry, and what its answers mean.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -7,7 +9,6 @@ use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::{DigestError, OciDistributionError, OciEnvelope, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
-use std::time::Duration;
 
 use super::credentials::{Login, LoginSource};
 use super::digest::Digest;

@@ -102,7 +102,7 @@ impl ConfigSource for FileSource {
     }
 
     fn effective(&self, live: &Config, new: &Config) -> Result<Config, Rejection> {
-        let (effective, _waiting) = config::effective(live, new);
+        let (effective, _waiting) = config::diff::effective(live, new);
         Ok(effective)
     }
 

@@ -1,7 +1,5 @@
 //! Tests of the cache on disk.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 use crate::artifact::credentials::Login;
 

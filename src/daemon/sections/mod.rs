@@ -36,12 +36,18 @@ pub(super) struct Shared {
 }
 
 /// The parts that come and go. Locked for a moment, never across an await.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Live {
     pub(super) http: Option<Arc<HttpServer>>,
-    pub(super) control: Option<ControlPlane>,
+    pub(super) control: Option<Arc<ControlPlane>>,
     /// For the shutdown.
     pub(super) drain: crate::config::Drain,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("http", &self.http).field("joined", &self.control.is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Shared {

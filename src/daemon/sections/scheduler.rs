@@ -51,7 +51,7 @@ impl Prepared for PreparedScheduler {
             (None, Some(host)) => {
                 let placed = Arc::new(Placed(Arc::clone(host)));
                 let control = ControlPlane::start(settings, host.id().clone(), placed, &shared.control_thread);
-                live.control = Some(control);
+                live.control = Some(Arc::new(control));
             }
             (None, None) => {}
         }

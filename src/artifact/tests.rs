@@ -1,1 +1,0 @@
-//! Tests of pulls against a registry in this process.
