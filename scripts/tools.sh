@@ -44,9 +44,20 @@ keep() {
     [ -d "$TEST_DIR/$1" ]
 }
 
-# apt-get that keeps its package lists in $TEST_DIR, so that it needs neither root nor an earlier `apt-get update`.
+# Removes the drafts of this run, and those of runs that were killed.
+remove_drafts() {
+    local path
+    for path in "$TEST_DIR"/*.draft.*; do
+        [ -e "$path" ] || continue
+        if [ "${path##*.}" = $$ ] || ! kill -0 "${path##*.}" 2>/dev/null; then
+            rm -rf "$path"
+        fi
+    done
+}
+
+# apt-get that keeps its package lists to itself, so that it needs neither root nor an earlier `apt-get update`.
 private_apt() {
-    local state=$TEST_DIR/apt sandbox=()
+    local state=$TEST_DIR/apt.draft.$$ sandbox=()
     [ "$(id -u)" = 0 ] && sandbox=(-o APT::Sandbox::User=root)
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     apt-get -o Dir::State::Lists="$state/lists" -o Dir::Cache="$state/cache" -o Debug::NoLocking=1 "${sandbox[@]}" "$@"
