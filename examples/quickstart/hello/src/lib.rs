@@ -2,9 +2,7 @@
 
 use wasip2::cli::environment::get_environment;
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
-};
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 
 struct Hello;
 
@@ -19,9 +17,7 @@ impl Guest for Hello {
 
         let headers = Fields::new();
         let content_type = b"text/plain; charset=utf-8".to_vec();
-        headers
-            .append("content-type", &content_type)
-            .expect("content-type is a header a response may have");
+        headers.append("content-type", &content_type).expect("content-type is a header a response may have");
         let response = OutgoingResponse::new(headers);
         let body = response.body().expect("a new response has a body");
         ResponseOutparam::set(response_out, Ok(response));
