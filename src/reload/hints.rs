@@ -41,7 +41,7 @@ impl Watched {
     pub(super) fn new(snapshot: &Snapshot, reload: config::Reload) -> Self {
         let directories = snapshot.directories.clone();
         // Directories are stated as well: a swapped link changes the times of the directory that it is in.
-        let files = directories.iter().chain(snapshot.files.keys()).cloned().collect();
+        let files = directories.iter().chain(&snapshot.path).chain(snapshot.files.keys()).cloned().collect();
         Self { directories, files, reload }
     }
 }
@@ -225,5 +225,20 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_starts_together_polls_spread_over_the_interval() {
+        let mut hosts_in_second = [0; 30];
+        for host in 0..100 {
+            let phase = phase(&format!("host-{host}"), Duration::from_secs(30));
+            hosts_in_second[usize::try_from(phase.as_secs()).unwrap()] += 1;
+        }
+        assert!(hosts_in_second.iter().all(|hosts| *hosts <= 10), "{hosts_in_second:?}");
     }
 }

@@ -109,7 +109,10 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
                 biased;
                 () = self.shutdown.wait() => return None,
                 more = self.inbox.receive() => if !more { return None },
-                () = sleep_until(self.retry_at) => return Some((Trigger::Retry, Vec::new())),
+                () = sleep_until(self.retry_at) => {
+                    self.retry_at = None;
+                    return Some((Trigger::Retry, Vec::new()));
+                }
             }
         }
     }
