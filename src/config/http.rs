@@ -2,8 +2,15 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::host::is_dns_subdomain;
+use crate::config::resolve::Resolver;
+use crate::config::scalar::{FileAddress, FileDuration, FileSize};
 use crate::types::ByteSize;
 
 /// The ingress. Reload class: live.
@@ -32,6 +39,82 @@ impl Default for Http {
             header_read_timeout: Duration::from_secs(10),
             request_timeout: None,
             cluster_domain: "cluster.local".to_owned(),
+        }
+    }
+}
+
+/// `[http]`: where and how requests are taken in. A new listener is bound before the old one drains.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileHttp {
+    /// Address to listen on. Unset: no HTTP.
+    pub(super) listen: Option<FileAddress>,
+    /// Connections at once. 0: derived from the file-descriptor limit.
+    pub(super) max_connections: u32,
+    /// Bytes of one request's body. 0B: no limit.
+    pub(super) max_request_body: FileSize,
+    /// How long a client may take to send the header of a request.
+    pub(super) header_read_timeout: FileDuration,
+    /// From the first byte of a request to the head of its response. 0s: no limit; else 504.
+    pub(super) request_timeout: FileDuration,
+    /// `<service>.<namespace>.svc.<cluster_domain>` equals `<service>.<namespace>.svc`.
+    pub(super) cluster_domain: String,
+    /// TLS for incoming connections.
+    #[schemars(extend("x-washlet-todo" = true))]
+    pub(super) tls: FileHttpTls,
+}
+
+/// `[http.tls]`: TLS for incoming connections.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileHttpTls {
+    /// PEM certificate chain.
+    pub(super) cert: Option<PathBuf>,
+    /// PEM private key.
+    pub(super) key: Option<PathBuf>,
+    /// PEM authorities whose client certificates are required.
+    pub(super) client_ca: Option<PathBuf>,
+}
+
+impl Default for FileHttp {
+    fn default() -> Self {
+        let Http { listen, max_connections, max_request_body, header_read_timeout, request_timeout, cluster_domain } =
+            Http::default();
+        Self {
+            listen: listen.map(FileAddress),
+            max_connections: max_connections.map_or(0, |max| u32::try_from(max.get()).unwrap_or(u32::MAX)),
+            max_request_body: FileSize(max_request_body.unwrap_or_default()),
+            header_read_timeout: FileDuration(header_read_timeout),
+            request_timeout: FileDuration(request_timeout.unwrap_or_default()),
+            cluster_domain,
+            tls: FileHttpTls::default(),
+        }
+    }
+}
+
+impl FileHttp {
+    pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Http {
+        let Self {
+            listen,
+            max_connections,
+            max_request_body,
+            header_read_timeout,
+            request_timeout,
+            cluster_domain,
+            tls: FileHttpTls { cert: _, key: _, client_ca: _ },
+        } = self;
+        if !is_dns_subdomain(&cluster_domain) {
+            cx.error("http.cluster_domain", "expected a domain such as \"cluster.local\"");
+        }
+        Http {
+            listen: listen.map(|FileAddress(address)| address),
+            max_connections: usize::try_from(max_connections).ok().and_then(NonZeroUsize::new),
+            max_request_body: Some(max_request_body.0).filter(|size| size.get() > 0),
+            header_read_timeout: cx.positive("http.header_read_timeout", header_read_timeout),
+            request_timeout: Some(request_timeout.0).filter(|time| !time.is_zero()),
+            cluster_domain,
         }
     }
 }

@@ -1,30 +1,63 @@
 //! The configuration: bytes -> `FileConfig` -> `Config`. Opens no socket and spawns nothing.
 
+mod check;
+pub mod diff;
+mod document;
 pub mod engine;
+pub mod files;
+pub mod env;
+pub mod example;
+mod file;
+mod hash;
+mod hint;
 pub mod host;
 pub mod http;
+mod load;
 pub mod nats;
 pub mod observe;
+mod path;
 pub mod plugins;
 pub mod policy;
+mod print;
+pub mod problem;
 pub mod registry;
 pub mod reload;
+mod report;
+mod resolve;
+mod scalar;
+pub mod schema;
 pub mod secret;
+mod settle;
+mod source;
+mod table;
+mod variables;
 pub mod workloads;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use diff::{Change, ConfigDiff, Verb};
 pub use engine::Engine;
 pub use host::Host;
 pub use http::Http;
+pub use load::{FILE_BYTES_MAX, Loaded, load};
 pub use nats::{Nats, NatsAuth, NatsConnection, NatsTls, Scheduler};
 pub use observe::{Log, LogFormat};
 pub use plugins::{ConfigPlugin, KeyvalueBackend, KeyvaluePlugin, LoggingPlugin, Plugins};
 pub use policy::{Drain, Limits};
+pub use print::ShownValue;
+pub use problem::{Place, Problem, Problems, Severity};
 pub use registry::{Artifacts, Registry, RegistryHost};
 pub use reload::Reload;
+pub use report::Origin;
+pub use resolve::ReadFile;
 pub use secret::Secret;
+pub use source::{FileInput, FlagValue, Sources};
+pub use table::Class;
 pub use workloads::StaticWorkload;
+
+#[cfg(test)]
+mod tests;
 
 /// Everything the host is told, checked: no field here is wrong, and no `Option` means "default".
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,4 +88,6 @@ pub struct Config {
     pub workloads: Vec<StaticWorkload>,
     /// Files whose content is part of this configuration (secrets, certificates, `file:` images): watched.
     pub referenced_files: Vec<PathBuf>,
+    /// Digests of the credentials and certificates that are handed on as paths, by key: a rotated one is a change.
+    pub file_digests: BTreeMap<String, Secret>,
 }

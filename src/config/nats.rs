@@ -4,7 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::config::Secret;
+use crate::config::path::{index, join};
+use crate::config::resolve::Resolver;
+use crate::config::scalar::{FileDuration, FileUrl};
 
 /// Both planes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -97,4 +103,291 @@ pub struct NatsTls {
     pub client: Option<(PathBuf, PathBuf)>,
     /// TLS handshake before the server's INFO.
     pub first: bool,
+}
+
+/// `[nats]`: the connections to NATS.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileNats {
+    /// The control plane. Without this table the host is standalone.
+    pub(super) scheduler: Option<FileScheduler>,
+    /// The data plane; connected only when a plugin needs it.
+    #[schemars(extend("x-washlet-todo" = true))]
+    pub(super) data: FileDataConnection,
+}
+
+/// `[nats.scheduler]`: the control plane.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "restart"))]
+pub(crate) struct FileScheduler {
+    /// Servers to try.
+    #[schemars(extend("x-washlet-secret" = "user-info"))]
+    pub(super) urls: Vec<FileUrl>,
+    /// Time between two heartbeats.
+    #[schemars(extend("x-washlet-reload" = "live"))]
+    pub(super) heartbeat_interval: FileDuration,
+    /// Commands worked on at once.
+    #[schemars(range(min = 1), extend("x-washlet-reload" = "live"))]
+    pub(super) commands_in_flight_max: u32,
+    /// Starts worked on at once. 0: cores - 1, at least 1.
+    #[schemars(extend("x-washlet-reload" = "live"))]
+    pub(super) starts_in_flight_max: u32,
+    /// After it a start answers STARTING and goes on.
+    #[schemars(extend("x-washlet-reload" = "live"))]
+    pub(super) start_reply_wait: FileDuration,
+    /// A `.creds` file.
+    pub(super) creds_file: Option<PathBuf>,
+    /// A file with an nkey seed.
+    pub(super) nkey_seed_file: Option<PathBuf>,
+    /// A token.
+    pub(super) token: Option<Secret>,
+    /// File with the token.
+    pub(super) token_file: Option<PathBuf>,
+    /// User name.
+    pub(super) user: Option<String>,
+    /// Password of the user.
+    pub(super) password: Option<Secret>,
+    /// File with the password.
+    pub(super) password_file: Option<PathBuf>,
+    /// Prefix of reply subjects. Unset: `_INBOX`.
+    pub(super) inbox_prefix: Option<String>,
+    /// How the connection is encrypted.
+    pub(super) tls: FileNatsTls,
+}
+
+/// `[nats.data]`: the data plane.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileDataConnection {
+    /// Servers to try.
+    #[schemars(extend("x-washlet-secret" = "user-info"))]
+    pub(super) urls: Vec<FileUrl>,
+    /// A `.creds` file.
+    pub(super) creds_file: Option<PathBuf>,
+    /// A file with an nkey seed.
+    pub(super) nkey_seed_file: Option<PathBuf>,
+    /// A token.
+    pub(super) token: Option<Secret>,
+    /// File with the token.
+    pub(super) token_file: Option<PathBuf>,
+    /// User name.
+    pub(super) user: Option<String>,
+    /// Password of the user.
+    pub(super) password: Option<Secret>,
+    /// File with the password.
+    pub(super) password_file: Option<PathBuf>,
+    /// Prefix of reply subjects. Unset: `_INBOX`.
+    pub(super) inbox_prefix: Option<String>,
+    /// How the connection is encrypted.
+    pub(super) tls: FileNatsTls,
+}
+
+/// How a connection is encrypted. The files are read again at each connect.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FileNatsTls {
+    /// PEM bundle of trusted authorities.
+    pub(super) ca: Option<PathBuf>,
+    /// PEM client certificate; needs `key`.
+    pub(super) cert: Option<PathBuf>,
+    /// PEM key of the client certificate.
+    pub(super) key: Option<PathBuf>,
+    /// TLS handshake before the server's INFO.
+    pub(super) first: bool,
+}
+
+fn default_urls() -> Vec<FileUrl> {
+    NatsConnection::default().urls.iter().map(|url| FileUrl(url.expose().to_owned())).collect()
+}
+
+impl Default for FileScheduler {
+    fn default() -> Self {
+        Self {
+            urls: default_urls(),
+            heartbeat_interval: FileDuration(Duration::from_secs(15)),
+            commands_in_flight_max: 64,
+            starts_in_flight_max: 0,
+            start_reply_wait: FileDuration(Duration::from_secs(10)),
+            creds_file: None,
+            nkey_seed_file: None,
+            token: None,
+            token_file: None,
+            user: None,
+            password: None,
+            password_file: None,
+            inbox_prefix: None,
+            tls: FileNatsTls::default(),
+        }
+    }
+}
+
+impl Default for FileDataConnection {
+    fn default() -> Self {
+        Self {
+            urls: default_urls(),
+            creds_file: None,
+            nkey_seed_file: None,
+            token: None,
+            token_file: None,
+            user: None,
+            password: None,
+            password_file: None,
+            inbox_prefix: None,
+            tls: FileNatsTls::default(),
+        }
+    }
+}
+
+impl FileNats {
+    /// Of the data plane nothing but the defaults can be said yet.
+    pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Nats {
+        let Self { scheduler, data: _ } = self;
+        Nats { scheduler: scheduler.map(|scheduler| scheduler.resolve(cx)), data: NatsConnection::default() }
+    }
+}
+
+/// A reply must leave before the operator's request of 60 s is over.
+const START_REPLY_WAIT_MAX: Duration = Duration::from_secs(55);
+
+impl FileScheduler {
+    fn resolve(self, cx: &mut Resolver<'_>) -> Scheduler {
+        let Self {
+            urls,
+            heartbeat_interval,
+            commands_in_flight_max,
+            starts_in_flight_max,
+            start_reply_wait,
+            creds_file,
+            nkey_seed_file,
+            token,
+            token_file,
+            user,
+            password,
+            password_file,
+            inbox_prefix,
+            tls,
+        } = self;
+        let at = |key: &str| join("nats.scheduler", key);
+        if start_reply_wait.0 >= START_REPLY_WAIT_MAX {
+            cx.error(&at("start_reply_wait"), "expected less than 55s: the operator waits for 60s");
+        }
+        if inbox_prefix.as_deref().is_some_and(|prefix| !is_subject_prefix(prefix)) {
+            cx.error(&at("inbox_prefix"), "expected a subject such as \"_INBOX.host\": no `*`, `>` or white space");
+        }
+        let credentials = Credentials {
+            creds_file,
+            nkey_seed_file,
+            token: token.is_some() || token_file.is_some(),
+            user,
+            password: password.is_some() || password_file.is_some(),
+        };
+        let token = cx.secret(&at("token"), token, token_file);
+        let password = cx.secret(&at("password"), password, password_file);
+        let connection = NatsConnection {
+            urls: resolve_urls(&at("urls"), urls, cx),
+            auth: credentials.resolve(token, password, cx),
+            tls: tls.resolve(&at("tls"), cx),
+            inbox_prefix,
+        };
+        let default = Scheduler::default();
+        let count = |max: u32| usize::try_from(max).ok().and_then(NonZeroUsize::new);
+        Scheduler {
+            connection,
+            heartbeat_interval: cx.positive(&at("heartbeat_interval"), heartbeat_interval),
+            commands_in_flight_max: count(commands_in_flight_max).unwrap_or(default.commands_in_flight_max),
+            starts_in_flight_max: count(starts_in_flight_max).unwrap_or(default.starts_in_flight_max),
+            start_reply_wait: cx.positive(&at("start_reply_wait"), start_reply_wait),
+        }
+    }
+}
+
+/// What was said about authentication, before it is known whether it fits together.
+struct Credentials {
+    creds_file: Option<PathBuf>,
+    nkey_seed_file: Option<PathBuf>,
+    token: bool,
+    user: Option<String>,
+    password: bool,
+}
+
+impl Credentials {
+    fn resolve(self, token: Option<Secret>, password: Option<Secret>, cx: &mut Resolver<'_>) -> NatsAuth {
+        let at = |key: &str| join("nats.scheduler", key);
+        let creds_file = self.creds_file.map(|file| cx.file_containing(&at("creds_file"), file, "NATS USER JWT"));
+        let nkey_seed_file = self.nkey_seed_file.map(|file| cx.file_containing(&at("nkey_seed_file"), file, "S"));
+        let ways = [
+            ("creds_file", creds_file.is_some()),
+            ("nkey_seed_file", nkey_seed_file.is_some()),
+            ("token", self.token),
+            ("user", self.user.is_some() || self.password),
+        ];
+        let mut given = ways.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| cx.present(&at(key)));
+        if let (Some(first), Some(second)) = (given.next(), given.next()) {
+            cx.error_both(&first, &second, "only one way to authenticate can be given");
+            return NatsAuth::None;
+        }
+        match (creds_file, nkey_seed_file, token, self.user, password) {
+            (Some(file), ..) => NatsAuth::CredsFile(file),
+            (_, Some(file), ..) => NatsAuth::NkeySeedFile(file),
+            (_, _, Some(token), ..) => NatsAuth::Token(token),
+            (_, _, _, Some(user), Some(password)) => NatsAuth::UserPassword { user, password },
+            (_, _, _, Some(_), None) if !self.password => {
+                cx.error(&at("user"), "`user` needs `password` or `password_file` beside it");
+                NatsAuth::None
+            }
+            (_, _, _, None, Some(_)) => {
+                cx.error(&cx.present(&at("password")), "`password` needs `user` beside it");
+                NatsAuth::None
+            }
+            (None, None, None, _, _) => NatsAuth::None,
+        }
+    }
+}
+
+impl FileNatsTls {
+    fn resolve(self, path: &str, cx: &mut Resolver<'_>) -> NatsTls {
+        let Self { ca, cert, key, first } = self;
+        let ca = ca.map(|file| cx.file_containing(&join(path, "ca"), file, "-----BEGIN CERTIFICATE-----"));
+        let cert = cert.map(|file| cx.file_containing(&join(path, "cert"), file, "-----BEGIN CERTIFICATE-----"));
+        let key = key.map(|file| cx.file_containing(&join(path, "key"), file, "PRIVATE KEY-----"));
+        let client = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (Some(_cert), None) => {
+                cx.error(&join(path, "cert"), "`cert` needs `key` beside it");
+                None
+            }
+            (None, Some(_key)) => {
+                cx.error(&join(path, "key"), "`key` needs `cert` beside it");
+                None
+            }
+            (None, None) => None,
+        };
+        NatsTls { ca, client, first }
+    }
+}
+
+fn resolve_urls(path: &str, urls: Vec<FileUrl>, cx: &mut Resolver<'_>) -> Vec<Secret> {
+    if urls.is_empty() {
+        cx.error(path, "expected at least one URL such as \"nats://localhost:4222\"");
+    }
+    for (i, FileUrl(text)) in urls.iter().enumerate() {
+        let known = match text.split_once("://") {
+            Some((scheme, host)) => ["nats", "tls", "ws", "wss"].contains(&scheme) && !host.is_empty(),
+            None => true,
+        };
+        let with_scheme = if text.contains("://") { text.clone() } else { format!("nats://{text}") };
+        let has_host = url::Url::parse(&with_scheme).is_ok_and(|url| url.has_host());
+        if !known || !has_host {
+            cx.error(&index(path, i), "expected a URL such as \"nats://localhost:4222\" (nats, tls, ws or wss)");
+        }
+    }
+    urls.into_iter().map(|FileUrl(text)| Secret::new(text)).collect()
+}
+
+fn is_subject_prefix(text: &str) -> bool {
+    text.split('.')
+        .all(|token| !token.is_empty() && !token.contains(['*', '>']) && !token.contains(char::is_whitespace))
 }

@@ -1,4 +1,10 @@
-//! `[log]`: what is written about what happens.
+//! `[log]`, `[admin]` and `[telemetry]`: what is said about what happens.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::resolve::Resolver;
+use crate::config::scalar::{FileAddress, FileUrl};
 
 /// Reload class: live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,5 +30,112 @@ pub enum LogFormat {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// `[log]`: what is written about what happens.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileLog {
+    /// Level, or directives per target as `RUST_LOG` takes them.
+    pub(super) level: String,
+    /// How a line looks; auto: text on a terminal, else JSON.
+    pub(super) format: FileLogFormat,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FileLogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+/// `[admin]`: the listener for probes, metrics and status.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileAdmin {
+    /// Address to listen on. Unset: no such listener.
+    pub(super) listen: Option<FileAddress>,
+}
+
+/// `[telemetry]`: where traces and metrics are sent.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "restart"))]
+pub(crate) struct FileTelemetry {
+    /// OTLP collector, for example `http://localhost:4317`. Unset: nothing is sent.
+    pub(super) otlp_endpoint: Option<FileUrl>,
+}
+
+impl Default for FileLog {
+    fn default() -> Self {
+        let Log { level, format } = Log::default();
+        let format = match format {
+            LogFormat::Auto => FileLogFormat::Auto,
+            LogFormat::Text => FileLogFormat::Text,
+            LogFormat::Json => FileLogFormat::Json,
+        };
+        Self { level, format }
+    }
+}
+
+impl FileLog {
+    pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Log {
+        let Self { level, format } = self;
+        if let Err(message) = check_level(&level) {
+            cx.error("log.level", message);
+        }
+        let format = match format {
+            FileLogFormat::Auto => LogFormat::Auto,
+            FileLogFormat::Text => LogFormat::Text,
+            FileLogFormat::Json => LogFormat::Json,
+        };
+        Log { level, format }
+    }
+}
+
+const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
+
+/// What the filter itself would read as "everything of the target `inof`" is refused as a misspelt level.
+fn check_level(text: &str) -> Result<(), String> {
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let levels = "expected one of trace, debug, info, warn, error, off";
+    if text.trim().is_empty() {
+        return Err(levels.to_owned());
+    }
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.contains(['[', '{', ']', '}'])) {
+        match directive.rsplit_once('=') {
+            Some((target, level)) if target.is_empty() || !is_level(level.trim()) => {
+                return Err(format!("{levels} behind the `=`"));
+            }
+            Some(_target_and_level) => {}
+            None if is_level(directive) || directive.contains("::") => {}
+            None => {
+                let near = |level: &&&str| strsim::osa_distance(level, &directive.to_ascii_lowercase()) <= 2;
+                if directive.is_empty() || LEVELS.iter().any(|level| near(&level)) {
+                    return Err(levels.to_owned());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_level;
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_a_target_is_not() {
+        for text in ["info", "INFO", "washlet=debug", "warn,washlet::config=trace", "off", "hyper", "[span{x=1}]=info"]
+        {
+            assert_eq!(check_level(text), Ok(()), "{text}");
+        }
+        for text in ["", "inof", "washlet=loud", "info,", "=info", "wran,hyper=info"] {
+            assert!(check_level(text).is_err(), "{text}");
+        }
     }
 }

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::resolve::Resolver;
+use crate::config::scalar::FileDuration;
+
 /// Reload class: live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reload {
@@ -25,6 +31,62 @@ impl Default for Reload {
             poll_interval: Some(Duration::from_secs(30)),
             allow_mass_removal: false,
             prepare_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[reload]`: how changes of the file are noticed and applied.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-washlet-reload" = "live"))]
+pub(crate) struct FileReload {
+    /// Whether the directories of the file and of the files it names are watched.
+    pub(super) watch: bool,
+    /// Cap of the wait for quiet after a change.
+    pub(super) debounce: FileDuration,
+    /// Time between two reads without a hint. 0s: none.
+    pub(super) poll_interval: FileDuration,
+    /// What removing an interface does that running workloads use.
+    pub(super) in_use: FileInUse,
+    /// Whether one edit may remove over half of the plugins or workloads.
+    pub(super) allow_mass_removal: bool,
+    /// How long preparing a change may take.
+    pub(super) prepare_timeout: FileDuration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum FileInUse {
+    Refuse,
+    FailWorkloads,
+}
+
+impl Default for FileReload {
+    fn default() -> Self {
+        let Reload { watch, debounce, poll_interval, allow_mass_removal, prepare_timeout } = Reload::default();
+        Self {
+            watch,
+            debounce: FileDuration(debounce),
+            poll_interval: FileDuration(poll_interval.unwrap_or_default()),
+            in_use: FileInUse::Refuse,
+            allow_mass_removal,
+            prepare_timeout: FileDuration(prepare_timeout),
+        }
+    }
+}
+
+impl FileReload {
+    pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Reload {
+        let Self { watch, debounce, poll_interval, in_use, allow_mass_removal, prepare_timeout } = self;
+        if in_use == FileInUse::FailWorkloads {
+            cx.error("reload.in_use", "`fail-workloads` is not implemented yet");
+        }
+        Reload {
+            watch,
+            debounce: debounce.0,
+            poll_interval: Some(poll_interval.0).filter(|time| !time.is_zero()),
+            allow_mass_removal,
+            prepare_timeout: cx.positive("reload.prepare_timeout", prepare_timeout),
         }
     }
 }

@@ -58,3 +58,9 @@ impl Drop for ControlThread {
         }
     }
 }
+
+/// Starts a plain named thread: for a loop that must not depend on any runtime.
+#[expect(clippy::disallowed_methods, reason = "the one place that starts a thread")]
+pub(crate) fn os_thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
