@@ -75,13 +75,14 @@ fn address(request: &mut Request<Incoming>) -> Result<(), Refusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let authority = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Authority::try_from(host.as_bytes()).map_err(|_reason| Refusal::BadHost)?,
-        (None, _) => request.uri().authority().cloned().ok_or(Refusal::BadHost)?,
+        (None, _) => {
+            let authority = request.uri().authority().cloned().ok_or(Refusal::BadHost)?;
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_reason| Refusal::BadHost)?;
+            request.headers_mut().insert(header::HOST, host);
+            authority
+        }
         (Some(_), Some(_)) => return Err(Refusal::BadHost),
     };
-    if !request.headers().contains_key(header::HOST) {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_reason| Refusal::BadHost)?;
-        request.headers_mut().insert(header::HOST, host);
-    }
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(authority);
