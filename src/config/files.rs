@@ -176,6 +176,20 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
+    /// The content of a referenced file as it was read. A large one is read again, and refused if it has changed.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.files.get(path) {
+            Some(FileRead::Present { bytes: Some(bytes), .. }) => Ok(bytes.to_vec()),
+            Some(FileRead::Present { digest, bytes: None }) => {
+                let bytes = fs::read(path)?;
+                let is_same = Sha256::digest(&bytes).as_slice() == digest;
+                is_same.then_some(bytes).ok_or_else(|| io::Error::other("it changed while it was read"))
+            }
+            Some(FileRead::Absent { cause }) => Err(io::Error::other(cause.clone())),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "it was not read with the configuration")),
+        }
+    }
+
     /// Of something that is not read from files: for tests and embedded sources.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Self {
