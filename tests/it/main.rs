@@ -5,6 +5,9 @@
 /// What tests are made of: the washlet process, servers, clients, fakes.
 mod support;
 
+/// Every guest is the one that its lock names.
+mod fixtures;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
 
