@@ -195,7 +195,7 @@ async fn what_cannot_be_carried_out_is_answered_at_once() {
     bench.commands.start(raw("garbage"));
     bench.expect("r", "ERROR", "malformed request: expected value at line 1 column 1").await;
     bench.commands.start(raw(vec![b'['; 900_000]));
-    assert!(bench.reply().await.2.starts_with("malformed request: recursion limit exceeded"));
+    assert!(bench.reply().await.2.starts_with("malformed request: EOF while parsing a list"));
     bench.commands.stop(raw("[]"));
     bench.expect("r", "ERROR", "malformed request: expected an object, got a list").await;
     bench.commands.status(raw("{\"workloadId\":7}"));

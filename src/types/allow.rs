@@ -135,8 +135,13 @@ impl LocalResources {
 }
 
 fn bad_entries<T: FromStr<Err = AllowError>>(field: &'static str, entries: &[String]) -> Option<BadEntries> {
-    let bad: Vec<_> = entries.iter().filter_map(|entry| Some((entry.clone(), entry.parse::<T>().err()?))).collect();
+    let bad: Vec<_> = entries.iter().filter_map(|entry| Some((shown(entry), entry.parse::<T>().err()?))).collect();
     (!bad.is_empty()).then_some(BadEntries { field, entries: bad })
+}
+
+/// What stands before an `@` may be a password, whatever else is wrong with the entry.
+fn shown(entry: &str) -> String {
+    entry.rsplit_once('@').map_or_else(|| entry.to_owned(), |(_, host)| format!("***@{host}"))
 }
 
 impl FromStr for AllowedHost {

@@ -13,3 +13,6 @@ mod servers;
 
 /// The architecture and the style hold.
 mod tidy;
+
+/// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
+mod control;
