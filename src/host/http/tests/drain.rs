@@ -119,7 +119,12 @@ impl Load {
                 continue;
             };
             let mut raw = Raw(stream);
-            while self.ask(&mut raw).await && keeps_alive && !self.stop.load(Ordering::SeqCst) {}
+            loop {
+                let is_usable = self.ask(&mut raw).await;
+                if !is_usable || !keeps_alive || self.stop.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
         }
     }
 
