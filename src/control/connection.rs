@@ -95,8 +95,9 @@ pub(super) async fn serve(core: Arc<Core>) -> Result<(), ConnectionError> {
                 }
             }
             Ok(()) = settings.changed() => session.commands.apply(&settings.borrow_and_update()),
-            arrival = session.subscriptions.next() => session.take(arrival)?,
+            // Before what arrives: there is no more of it than there were starts, so it cannot keep the rest waiting.
             () = session.commands.step() => {}
+            arrival = session.subscriptions.next() => session.take(arrival)?,
         }
     }
 }

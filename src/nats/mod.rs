@@ -13,7 +13,6 @@ use async_nats::{Client, ConnectOptions};
 use tokio::sync::watch;
 
 use crate::config::{NatsConnection, NatsTls};
-use crate::error::Blame;
 use auth::Authenticator;
 use event::EventLog;
 use servers::Servers;
@@ -70,16 +69,6 @@ pub(crate) enum NatsError {
     /// The client cannot be made.
     #[error("cannot make a NATS client")]
     MakeClient(#[source] async_nats::ConnectError),
-}
-
-impl NatsError {
-    /// Who has to act.
-    pub(crate) fn blame(&self) -> Blame {
-        match self {
-            Self::ParseUrl { .. } | Self::NoUrl => Blame::Configuration,
-            Self::MakeClient(_) => Blame::Host,
-        }
-    }
 }
 
 /// Makes a client that calls itself `name` at the server. Returns at once: connecting goes on in the background, on the
