@@ -70,7 +70,12 @@ impl Logs {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })
+    let wanted =
+        EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })?;
+    // Whatever the filter says: this client traces the credentials it sends, and `nats` logs its events.
+    let silent = ["async_nats=off", "async_nats::connection=off", "async_nats::connector=off"];
+    let silent = silent.map(|directive| directive.parse().expect("a target and a level"));
+    Ok(silent.into_iter().fold(wanted, EnvFilter::add_directive))
 }
 
 fn build<W>(writer: W, is_terminal: bool) -> (Logs, impl Subscriber + Send + Sync + 'static)

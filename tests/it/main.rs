@@ -5,8 +5,14 @@
 /// What tests are made of: the washlet process, servers, clients, fakes.
 mod support;
 
+/// Every guest is the one that its lock names.
+mod fixtures;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
 
 /// The architecture and the style hold.
 mod tidy;
+
+/// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
+mod control;
