@@ -88,7 +88,7 @@ impl Section<Vec<&'static str>> for FakeSection {
             match does {
                 Does::Prepare | Does::WaitForGate => {
                     let part = Part { name: self.name, diary: self.diary.clone(), is_live: false };
-                    return Ok(Some(Box::new(part) as Box<dyn Prepared>));
+                    Ok(Some(Box::new(part) as Box<dyn Prepared>))
                 }
                 Does::Nothing => Ok(None),
                 Does::Fail => Err(PrepareError::new(Blame::Workload, "cannot be built")),
