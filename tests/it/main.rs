@@ -5,6 +5,15 @@
 /// What tests are made of: the washlet process, servers, clients, fakes.
 mod support;
 
+/// The commands that look at a configuration, and what wins over what.
+mod cli;
+
+/// The file is edited while the host runs: what is valid is live, what is not changes nothing.
+mod reload;
+
+/// The host ends in order, or early when it must.
+mod shutdown;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
 
