@@ -72,13 +72,20 @@ async fn refuse_as(process: &mut TestProcess, style: Style, text: &str) -> (Stri
 /// The line about the next attempt since the mark that was not overtaken by a newer one.
 async fn outcome(process: &TestProcess) -> LogLine {
     const OUTCOMES: [&str; 3] = [APPLIED, REJECTED, "configuration unchanged"];
-    process.wait_for_log(|line| OUTCOMES.contains(&line.message())).await
+    process.wait_for_log(|line| OUTCOMES.contains(&line.message()) && !is_vain_retry(line)).await
 }
 
-/// The lines of attempts since the mark.
+/// What cannot be prepared is tried again by itself, and refused again; an edit may come in between.
+fn is_vain_retry(line: &LogLine) -> bool {
+    line.message() == REJECTED && line.field("trigger").as_deref() == Some("retry")
+}
+
+/// The lines of attempts since the mark, vain retries aside.
 fn attempts(process: &TestProcess) -> Vec<LogLine> {
-    let is_attempt =
-        |line: &LogLine| line.message().starts_with("configuration ") && !line.message().ends_with("another error");
+    let is_attempt = |line: &LogLine| {
+        let message = line.message();
+        message.starts_with("configuration ") && !message.ends_with("another error") && !is_vain_retry(line)
+    };
     process.log_lines().into_iter().filter(is_attempt).collect()
 }
 

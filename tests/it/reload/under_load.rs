@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use tokio::sync::watch;
 
-use crate::reload::edit::STYLES;
+use crate::reload::edit::{STYLES, edit};
 use crate::reload::file::{File, Greeter, place, workload};
-use crate::reload::{REJECTED, addr, apply_as, attempts, outcome, refuse_as, start, text_of};
+use crate::reload::{addr, apply_as, attempts, outcome, refuse_as, start, text_of};
 use crate::support::load::Keep;
 use crate::support::nats::NatsSubscription;
 use crate::support::{Load, NatsServer, PATIENCE, TestProcess, free_port, http};
@@ -38,8 +38,8 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let heartbeats = nats.client().await.subscribe("runtime.operator.heartbeat.*").await;
     let process = start(&file.text()).await;
     let (addrs_tx, addrs_rx) = watch::channel(vec![addr(port)]);
-    let kept = [Keep::Connection, Keep::Connection, Keep::Nothing];
-    let loads = ["steady.test", "edited.test"].map(|host| Load::follow(&addrs_rx, host, "/", kept.to_vec()));
+    let keep = vec![Keep::Connection, Keep::Connection, Keep::Nothing];
+    let loads = ["steady.test", "edited.test"].map(|host| Load::follow(&addrs_rx, host, "/", keep.clone()));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut session = Session { process, file, addrs_tx, other_port: free_port(), taken, heartbeats };
     for number in 1..=EDITS {
@@ -110,34 +110,65 @@ impl Session {
 
     async fn invalid(&mut self, number: usize) {
         let good = self.file.text();
-        let taken = self.taken.local_addr().expect("a bound socket").to_string();
-        let of_http = |line: &str| good.replacen("[http]\n", &format!("[http]\n{line}\n"), 1);
-        let (bad, reason, says) = match number / 4 % 7 {
-            0 => (format!("{good}[log\n"), "invalid", format!("washlet.toml{}", place(&format!("{good}[log\n"), "[log\n").replace(":1:", ":5:"))),
-            1 => (of_http("lissten = 1"), "invalid", at(&of_http("lissten = 1"), "lissten", "http.lissten: unknown key (did you mean `listen`?)")),
-            2 => (of_http("max_connections = \"many\""), "invalid", at(&of_http("max_connections = \"many\""), "\"many\"", "http.max_connections: ")),
-            3 => {
-                let bad = format!("{good}{}", workload("lost", "nowhere.wasm", ""));
-                (bad.clone(), "invalid", at(&bad, "\"file:nowhere.wasm\"", "workloads["))
-            }
-            4 => (good.replacen(&format!("127.0.0.1:{}", self.file.port), &taken, 1), "prepare", format!("cannot take {taken}")),
-            5 => (format!("{good}{}", workload("lacking", "missing.wasm", "")), "prepare", "test:absent/thing@1.0.0".to_owned()),
-            _ => (String::from("\n"), "guard", "empty".to_owned()),
-        };
         let style = STYLES[number / 4 % STYLES.len()];
-        let (actual_reason, error) = refuse_as(&mut self.process, style, &bad).await;
+        let Invalid { text, reason, says } = self.invalid_text(number / 4, &good);
+        let (actual_reason, error) = refuse_as(&mut self.process, style, &text).await;
         assert_eq!(actual_reason, reason, "{error}");
         assert!(error.contains(&says), "{error:?} names {says:?}");
         self.is_live(number).await;
-        let told: Vec<_> = attempts(&self.process);
+        let told = attempts(&self.process);
         assert_eq!(told.len(), 1, "an invalid edit is told once: {told:?}");
-        // Taken back, it is as if nothing had happened; edited further, it applies.
+        // Taken back, it is as if nothing had happened; the next valid edit comes on top of the invalid one else.
         if number % 8 == 0 {
-            crate::reload::edit::edit(&mut self.process, style, &good);
+            edit(&mut self.process, style, &good);
             assert_eq!(outcome(&self.process).await.message(), "configuration unchanged");
         }
-        assert!(attempts(&self.process).iter().filter(|line| line.message() == REJECTED).count() <= 1);
     }
+
+    fn invalid_text(&self, nth: usize, good: &str) -> Invalid {
+        let of_http = |line: &str| good.replacen("[http]\n", &format!("[http]\n{line}\n"), 1);
+        let added = |more: &str| format!("{good}{more}");
+        match (nth, nth % 5) {
+            // These two wait until the file has been so for 2 s: once each is enough.
+            (3, _) => {
+                let text = added(&workload("lost", "nowhere.wasm", ""));
+                let says = at(&text, "\"file:nowhere.wasm\"", "workloads[");
+                Invalid { text, reason: "invalid", says }
+            }
+            (6, _) => Invalid { text: "\n".to_owned(), reason: "guard", says: "is empty".to_owned() },
+            (_, 0) => {
+                let text = of_http("max_connections = 1 2");
+                let says = at(&text, "2\nlisten", "");
+                Invalid { text, reason: "invalid", says }
+            }
+            (_, 1) => {
+                let text = of_http("lissten = 1");
+                let says = at(&text, "lissten", "http.lissten: unknown key (did you mean `listen`?)");
+                Invalid { text, reason: "invalid", says }
+            }
+            (_, 2) => {
+                let text = of_http("max_connections = \"many\"");
+                let says = at(&text, "\"many\"", "http.max_connections: expected a whole number");
+                Invalid { text, reason: "invalid", says }
+            }
+            (_, 3) => {
+                let taken = self.taken.local_addr().expect("a bound socket").to_string();
+                let text = good.replacen(&format!("127.0.0.1:{}", self.file.port), &taken, 1);
+                Invalid { text, reason: "prepare", says: format!("cannot listen on {taken}") }
+            }
+            _ => {
+                let text = added(&workload("lacking", "missing.wasm", ""));
+                Invalid { text, reason: "prepare", says: "imports 'test:absent/thing@1.0.0'".to_owned() }
+            }
+        }
+    }
+}
+
+/// A text that is refused, and why.
+struct Invalid {
+    text: String,
+    reason: &'static str,
+    says: String,
 }
 
 /// A message with its place, as it starts.
