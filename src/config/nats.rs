@@ -334,11 +334,11 @@ impl Credentials {
             (_, Some(file), ..) => NatsAuth::NkeySeedFile(file),
             (_, _, Some(token), ..) => NatsAuth::Token(token),
             (_, _, _, Some(user), Some(password)) => NatsAuth::UserPassword { user, password },
-            (_, _, _, Some(_), None) if !self.password => {
+            (_, _, _, Some(_), None) if !self.password && !cx.is_tainted(&at("password")) => {
                 cx.error(&at("user"), "`user` needs `password` or `password_file` beside it");
                 NatsAuth::None
             }
-            (_, _, _, None, Some(_)) => {
+            (_, _, _, None, Some(_)) if !cx.is_tainted(&at("user")) => {
                 cx.error(&cx.present(&at("password")), "`password` needs `user` beside it");
                 NatsAuth::None
             }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::config::{FileInput, Sources, load};
+use crate::config::diff::{ConfigDiff, effective};
+use crate::config::{Config, FileInput, Sources, load};
 
 fn config(text: &str) -> Config {
     let file = FileInput { path: PathBuf::from("washlet.toml"), bytes: format!("#\n{text}").into_bytes() };
@@ -19,9 +19,8 @@ fn printed(old: &str, new: &str) -> String {
 
 #[test]
 fn each_kind_of_change_has_its_verb() {
-    let workload = |image: &str| {
-        format!("[[workloads]]\nname = 'a'\n[[workloads.components]]\nname = 'c'\nimage = '{image}'\n")
-    };
+    let workload =
+        |image: &str| format!("[[workloads]]\nname = 'a'\n[[workloads.components]]\nname = 'c'\nimage = '{image}'\n");
     for (old, new, expected) in [
         ("[http]\nrequest_timeout = '60s'", "[http]\nrequest_timeout = '1m'", ""),
         ("", "[http]\nrequest_timeout = '1s'", "http.request_timeout(set)"),
