@@ -114,9 +114,7 @@ impl FromStr for WitInterface {
             None => (name, Vec::new()),
         };
         let (namespace, package) = package.split_once(':').ok_or_else(shape)?;
-        let is_id = |id: &str| {
-            !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
+        let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !is_id(namespace) || !is_id(package) || !interfaces.iter().all(|id| is_id(id)) {
             return Err(shape());
         }
@@ -128,6 +126,66 @@ impl FromStr for WitInterface {
             config: BTreeMap::new(),
             name: None,
         })
+    }
+}
+
+/// One interface as a component's import spells it: `namespace:package/interface@version`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImportName {
+    /// For example `wasi`.
+    pub namespace: String,
+    /// For example `keyvalue`.
+    pub package: String,
+    /// For example `store`.
+    pub interface: String,
+    /// `None` when the component names no version.
+    pub version: Option<Version>,
+}
+
+impl ImportName {
+    /// Whether `offered` holds exactly this interface in exactly this version.
+    #[must_use]
+    pub fn is_in(&self, offered: &WitInterface) -> bool {
+        self.is_of_package(offered) && offered.interfaces.contains(&self.interface) && self.version == offered.version
+    }
+
+    /// Whether a workload's `entry` asks for this interface: in its version, if both name one.
+    #[must_use]
+    pub fn is_asked_for_by(&self, entry: &WitInterface) -> bool {
+        self.is_of_package(entry)
+            && entry.interfaces.contains(&self.interface)
+            && match (&self.version, &entry.version) {
+                (Some(own), Some(other)) => own == other,
+                (None, _) | (_, None) => true,
+            }
+    }
+
+    /// Whether `offered` is of the same package, in whatever version.
+    #[must_use]
+    pub fn is_of_package(&self, offered: &WitInterface) -> bool {
+        self.namespace == offered.namespace && self.package == offered.package
+    }
+}
+
+impl fmt::Display for ImportName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.namespace, self.package, self.interface)?;
+        match &self.version {
+            Some(version) => write!(f, "@{version}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for ImportName {
+    type Err = WitParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let WitInterface { namespace, package, mut interfaces, version, config: _, name: _ } = text.parse()?;
+        match (interfaces.pop_first(), interfaces.is_empty()) {
+            (Some(interface), true) => Ok(Self { namespace, package, interface, version }),
+            (Some(_), false) | (None, _) => Err(WitParseError::Shape(text.to_owned())),
+        }
     }
 }
 
@@ -156,6 +214,31 @@ mod tests {
         assert!(matches!("wasi:http/types@two".parse::<WitInterface>(), Err(WitParseError::Version { .. })));
         for text in ["", "wasi", ":http", "wasi:", "wasi:http/", "wa si:http"] {
             assert!(matches!(text.parse::<WitInterface>(), Err(WitParseError::Shape(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_import_names_exactly_one_interface() {
+        let import: ImportName = "wasi:keyvalue/store@0.2.0-draft".parse().unwrap();
+        assert_eq!(import.to_string(), "wasi:keyvalue/store@0.2.0-draft");
+        assert!(import.is_in(&"wasi:keyvalue/atomics,store@0.2.0-draft".parse().unwrap()));
+        assert!(!import.is_in(&"wasi:keyvalue/store".parse().unwrap()));
+        for text in ["wasi:keyvalue", "wasi:keyvalue/atomics,store"] {
+            assert!(matches!(text.parse::<ImportName>(), Err(WitParseError::Shape(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_asks_for_an_interface_in_its_version_or_in_any() {
+        let import: ImportName = "wasi:keyvalue/store@0.2.0-draft".parse().unwrap();
+        for (entry, asked_for) in [
+            ("wasi:keyvalue/store@0.2.0-draft", true),
+            ("wasi:keyvalue/store,atomics", true),
+            ("wasi:keyvalue/atomics", false),
+            ("wasi:keyvalue/store@0.2.0", false),
+            ("wasi:config/store", false),
+        ] {
+            assert_eq!(import.is_asked_for_by(&entry.parse().unwrap()), asked_for, "{entry}");
         }
     }
 

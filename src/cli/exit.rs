@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::config::Problems;
+use crate::daemon::RunError;
 use crate::error::{Blame, Chain};
 
 /// How the process ends.
@@ -17,6 +18,8 @@ pub(super) enum Exit {
     Usage,
     /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
     Configuration,
+    /// A second signal ended it before the drain was over: 128 and the signal's number, as shells say it.
+    Interrupted(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -26,6 +29,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::Configuration => 78,
+            Exit::Interrupted(signal) => 128_u8.saturating_add(signal),
         })
     }
 }
@@ -38,8 +42,11 @@ pub(super) fn of_usage(error: &clap::Error) -> Exit {
 }
 
 /// A run that ended; its error has not been printed yet.
-pub(super) fn of_run(outcome: Result<(), crate::daemon::RunError>) -> Exit {
+pub(super) fn of_run(outcome: Result<(), RunError>) -> Exit {
     let Err(error) = outcome else { return Exit::Success };
+    if let RunError::Interrupted { signal } = error {
+        return Exit::Interrupted(signal);
+    }
     say(&format!("error: {}\n", Chain(&error)));
     match error.blame() {
         Blame::Configuration => Exit::Configuration,

@@ -1,1 +1,3 @@
-//! To come.
+//! A cluster host: a host that the operator places workloads on.
+
+pub(crate) mod placed;

@@ -1,3 +1,200 @@
 //! The control plane: four subscriptions, heartbeats, every request answered. Contains no wasmtime.
+//!
+//! ```text
+//! ControlPlane --phase, settings (watch)--> control task --messages--> Commands --> ControlledHost
+//!      ^                                      |    owns the connection     '--> a task per start and per reply
+//!      '------------ state (watch) -----------+--> heartbeat task: a timer of its own
+//! ```
+//!
+//! All of it runs on the runtime it is given, the control thread's, and never waits for anything slow. A task that dies
+//! is restarted, logged and counted. Absent on purpose: what a start does, and how long it may take.
 
+mod answer;
+mod command;
+mod connection;
+mod heartbeat;
 pub(crate) mod port;
+mod subject;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::error;
+
+use crate::config::Scheduler;
+use crate::control::port::ControlledHost;
+use crate::error::Chain;
+use crate::task::{self, Backoff};
+use crate::types::HostId;
+
+const RESTART_FIRST: Duration = Duration::from_millis(100);
+const RESTART_MAX: Duration = Duration::from_secs(10);
+/// The operator must see "no responders" within 100 ms of the signal.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The host's side of the control plane. Dropping it ends it, without drain.
+pub(crate) struct ControlPlane {
+    core: Arc<Core>,
+}
+
+/// Where a host stands with its operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ControlState {
+    /// Never connected yet.
+    Connecting,
+    /// Subscribed, and heard of.
+    Joined,
+    /// Was connected; being connected again.
+    Lost,
+    /// Takes no more starts and is silent; status and stop still answer.
+    Draining,
+    /// Over.
+    Closed,
+}
+
+/// What the control plane is told to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Draining,
+    /// Over by then.
+    Closing(Instant),
+}
+
+/// What the tasks of one control plane share.
+struct Core {
+    host_id: HostId,
+    host: Arc<dyn ControlledHost>,
+    settings: watch::Sender<Scheduler>,
+    phase: watch::Sender<Phase>,
+    state: watch::Sender<ControlState>,
+    heartbeat_wanted: Notify,
+    restarts: AtomicU64,
+}
+
+impl ControlPlane {
+    /// Joins in the background, on the runtime `on`, for ever. Never blocks.
+    pub(crate) fn start(settings: Scheduler, host_id: HostId, host: Arc<dyn ControlledHost>, on: &Handle) -> Self {
+        let core = Arc::new(Core {
+            host_id,
+            host,
+            settings: watch::Sender::new(settings),
+            phase: watch::Sender::new(Phase::Serving),
+            state: watch::Sender::new(ControlState::Connecting),
+            heartbeat_wanted: Notify::new(),
+            restarts: AtomicU64::new(0),
+        });
+        // It ends when the phase says so.
+        drop(task::spawn_on(on, "control supervisor", supervise(Arc::clone(&core))));
+        Self { core }
+    }
+
+    /// Where the host stands with its operator.
+    pub(crate) fn state(&self) -> watch::Receiver<ControlState> {
+        self.core.state.subscribe()
+    }
+
+    /// Publishes a heartbeat at once: something in it changed that the operator must know.
+    pub(crate) fn heartbeat_now(&self) {
+        self.core.heartbeat_wanted.notify_one();
+    }
+
+    /// Takes over interval and limits; another connection needs another control plane.
+    pub(crate) fn apply(&self, settings: Scheduler) {
+        self.core.settings.send_replace(settings);
+    }
+
+    /// Stops heartbeats, and leaves `heartbeat` and `workload.start`, so that the operator places nothing more here.
+    /// Returns within 100 ms, whatever the connection does. A second call does nothing.
+    pub(crate) async fn drain(&self) {
+        self.core.phase.send_if_modified(|phase| {
+            let is_serving = *phase == Phase::Serving;
+            if is_serving {
+                *phase = Phase::Draining;
+            }
+            is_serving
+        });
+        let left = |state: &ControlState| matches!(state, ControlState::Draining | ControlState::Closed);
+        let mut state = self.state();
+        if timeout(DRAIN_TIMEOUT, state.wait_for(left)).await.is_err() {
+            error!("the control plane did not drain in time");
+        }
+    }
+
+    /// Answers what is open, and ends, within `patience`.
+    pub(crate) async fn close(&self, patience: Duration) {
+        self.core.phase.send_replace(Phase::Closing(Instant::now() + patience));
+        let mut state = self.state();
+        // A little more than it gives itself: it logs what it could not finish.
+        let closed = timeout(patience + DRAIN_TIMEOUT, state.wait_for(|state| *state == ControlState::Closed));
+        if closed.await.is_err() {
+            error!("the control plane did not close in time");
+        }
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        self.core.phase.send_if_modified(|phase| {
+            let is_open = !matches!(phase, Phase::Closing(_));
+            if is_open {
+                *phase = Phase::Closing(Instant::now());
+            }
+            is_open
+        });
+    }
+}
+
+impl Core {
+    /// What is draining or closed does not join again.
+    fn set_state(&self, new: ControlState) {
+        self.state.send_if_modified(|state| {
+            let is_leaving = matches!(state, ControlState::Draining | ControlState::Closed);
+            // Nothing is lost that was never had.
+            let is_first = *state == ControlState::Connecting && new == ControlState::Lost;
+            let changes = *state != new && !is_first && (!is_leaving || new == ControlState::Closed);
+            if changes {
+                *state = new;
+            }
+            changes
+        });
+    }
+
+    fn count_restart(&self, task: &'static str) {
+        let restarts = self.restarts.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        error!(task, restarts, "a task of the control plane died and is started again");
+    }
+}
+
+/// Keeps one connection served until the phase is closing.
+async fn supervise(core: Arc<Core>) {
+    let mut backoff = Backoff::new(RESTART_FIRST, RESTART_MAX);
+    let mut phase = core.phase.subscribe();
+    let is_closing = |phase: &Phase| matches!(phase, Phase::Closing(_));
+    while !is_closing(&phase.borrow()) {
+        let began = Instant::now();
+        match task::spawn("control", connection::serve(Arc::clone(&core))).await {
+            Ok(Some(Ok(()))) => break,
+            Ok(Some(Err(failure))) => error!(error = %Chain(&failure), "the control plane failed"),
+            // The panic was logged where it was caught.
+            Ok(None) => {}
+            // Only the end of the runtime cancels it.
+            Err(_cancelled) => return,
+        }
+        core.count_restart("control");
+        core.set_state(ControlState::Lost);
+        if began.elapsed() > RESTART_MAX {
+            backoff.reset();
+        }
+        tokio::select! {
+            () = sleep(backoff.pause()) => {}
+            _closing = phase.wait_for(is_closing) => {}
+        }
+    }
+    core.set_state(ControlState::Closed);
+}

@@ -1,25 +1,58 @@
-//! The composition root of the binary.
+//! The composition root of the binary: an empty host, the first reload, and then whatever the file says.
+//!
+//! Two runtimes: the *workers* run guests, pulls, compiles and the ingress; the *control thread* runs what must answer
+//! while those are busy: the reload task, the control plane, signals. They share channels and immutable values, never
+//! a lock that is held while waiting.
+
+mod draft;
+mod sections;
+mod shutdown;
+mod signal;
+mod source;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Runtime};
+use tracing::info;
 
 use crate::config::FlagValue;
+use crate::daemon::sections::Shared;
+use crate::daemon::shutdown::Ended;
+use crate::daemon::source::FileSource;
 use crate::error::Blame;
+use crate::reload::{Outcome, Reloader, ReloaderParts};
+use crate::task::{ControlThread, Shutdown};
+use crate::telemetry;
+use crate::types::HostId;
 
-/// What the command line asks to run.
+/// What the command line says.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
-    /// The configuration file, as given.
+    /// The configuration file; defaults, environment and flags alone if absent.
     pub config_path: Option<PathBuf>,
-    /// Flags that set keys.
+    /// Flags that set configuration keys.
     pub flags: Vec<FlagValue>,
 }
 
-/// Why the host could not run.
+/// Why the process does not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// To come.
-    #[error("running is not implemented yet")]
-    NotImplemented,
+    /// No threads, no runtime.
+    #[error("cannot start the host's threads")]
+    Threads(#[source] std::io::Error),
+    /// The first configuration could not be applied; the log says why, line by line.
+    #[error("the host did not start: the log above says why")]
+    Start {
+        /// Who has to act.
+        blame: Blame,
+    },
+    /// A second signal during the drain.
+    #[error("ended by signal {signal} before the drain was over")]
+    Interrupted {
+        /// Its number.
+        signal: u8,
+    },
 }
 
 impl RunError {
@@ -27,16 +60,86 @@ impl RunError {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {
-            Self::NotImplemented => Blame::Host,
+            Self::Start { blame } => *blame,
+            Self::Threads(_) | Self::Interrupted { .. } => Blame::Host,
         }
     }
 }
 
-/// Runs the host until it is told to stop.
+/// Runs the host until SIGTERM or SIGINT, then lets its work end.
+///
+/// Blocks the calling thread. Returns once nothing of the host is left.
 ///
 /// # Errors
-///
-/// If it cannot start.
-pub fn run(_launch: Launch) -> Result<(), RunError> {
-    Err(RunError::NotImplemented)
+/// If the host cannot start, or a second signal ended it early.
+pub fn run(launch: Launch) -> Result<(), RunError> {
+    telemetry::install();
+    let workers = workers().map_err(RunError::Threads)?;
+    let control = ControlThread::start("washlet-control").map_err(RunError::Threads)?;
+    let ended = workers.block_on(async {
+        let on_control = Host::new(launch, &workers, &control).run();
+        control.run("daemon", on_control).await.unwrap_or(Err(RunError::Start { blame: Blame::Host }))
+    });
+    drop(control);
+    // Guests that would not end are dropped with their runtime: nothing waits for them.
+    workers.shutdown_background();
+    ended
+}
+
+fn workers() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().thread_name("washlet-worker").enable_all().build()
+}
+
+/// The parts of the process, before they run.
+struct Host {
+    launch: Launch,
+    shared: Arc<Shared>,
+}
+
+impl Host {
+    fn new(launch: Launch, workers: &Runtime, control: &ControlThread) -> Self {
+        let shared = Arc::new(Shared::new(HostId::random(), workers.handle().clone(), control.handle().clone()));
+        Self { launch, shared }
+    }
+
+    /// On the control thread.
+    async fn run(self) -> Result<(), RunError> {
+        let Self { launch, shared } = self;
+        let mut signals = signal::Signals::listen().map_err(RunError::Threads)?;
+        let stop = Shutdown::default();
+        info!(version = env!("CARGO_PKG_VERSION"), host.id = %shared.host_id(), "washlet starts");
+        let (reloader, task) = Reloader::new(ReloaderParts {
+            source: Box::new(FileSource::new(launch)),
+            sections: sections::in_order(&shared),
+            poll_seed: shared.host_id().to_string(),
+            shutdown: stop.clone(),
+        });
+        let reload_task = crate::task::spawn("reload", task.run());
+        let first = tokio::select! {
+            first = reloader.first() => first,
+            signal = signals.next() => {
+                info!(signal = signal.name(), "stopped before the start was over");
+                stop.trigger();
+                return Ok(());
+            }
+        };
+        match first {
+            Ok(first) if first.outcome == Outcome::Applied => {}
+            Ok(first) => {
+                let blame = first.rejection.as_ref().map_or(Blame::Host, |rejection| rejection.blame);
+                return Err(RunError::Start { blame });
+            }
+            Err(_task_gone) => return Err(RunError::Start { blame: Blame::Host }),
+        }
+        let signal = signals.next().await;
+        info!(signal = signal.name(), "draining");
+        // No reload from here on: what is live is what drains.
+        stop.trigger();
+        drop(reloader);
+        drop(reload_task.await);
+        match shutdown::drain(&shared, &mut signals).await {
+            Ended::Drained => Ok(()),
+            Ended::Interrupted(signal) => Err(RunError::Interrupted { signal: signal.number() }),
+        }
+    }
 }

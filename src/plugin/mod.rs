@@ -1,1 +1,113 @@
-//! To come.
+//! Plugins: Rust code that serves WIT interfaces to guests, one glue per interface over a backend.
+//!
+//! A [`PluginSet`] is a value: which interface is served by which plugin. Host functions find what they need through
+//! the store, [`Bindings`](crate::engine::ctx::Bindings) by plugin id, and capture nothing; so linkers and
+//! pre-instances are shared by all workloads of one artifact whose imports the same plugins serve.
+//!
+//! A reload makes another set, in which a plugin that stays is the same `Arc`. Its other settings become live by one
+//! store of a pointer, behind the [`Facade`] that host functions read once per call; no workload notices. Where a
+//! plugin comes or goes, the workloads that import something of it are linked again.
+//!
+//! Absent on purpose: tasks, and any knowledge of how workloads live. No plugin imports another.
+
+mod builtin;
+mod facade;
+mod set;
+#[cfg(test)]
+mod tests;
+mod wasi_config;
+mod wasi_keyvalue;
+mod wasi_logging;
+
+pub(crate) use facade::Facade;
+pub(crate) use set::{PluginSet, SetChange};
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::engine::ctx::SharedCtx;
+use crate::types::{ComponentName, LocalResources, WorkloadId};
+use crate::wit::{ImportName, WitInterface, WitWorld};
+
+/// What host functions are added to.
+pub(crate) type GuestLinker = wasmtime::component::Linker<SharedCtx>;
+
+/// What a plugin keeps of one component: host functions find it through the store, by plugin id.
+pub(crate) type Binding = Arc<dyn Any + Send + Sync>;
+
+/// Serves interfaces to guests. No method blocks or waits.
+pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
+    /// Unique in a host: the table of its settings, `[plugins.<id>]`.
+    fn id(&self) -> &'static str;
+
+    /// `imports` is what it provides, with versions; `exports` what it calls on guests. Always the same.
+    fn world(&self) -> WitWorld;
+
+    /// Whether it serves `import` exactly as the component spells it.
+    fn serves(&self, import: &ImportName) -> bool {
+        self.world().imports.iter().any(|offered| import.is_in(offered))
+    }
+
+    /// Adds the host functions of one interface that it [`serves`](Self::serves): once per linker and interface.
+    ///
+    /// Nothing of the plugin may be captured, because linkers outlive settings and are shared by workloads.
+    fn link(&self, linker: &mut GuestLinker, import: &ImportName) -> wasmtime::Result<()>;
+
+    /// Called for each component that uses the plugin, before the component's first store is made.
+    ///
+    /// A workload's state lives as long as one of its bindings: a workload that is replaced under the same id, or
+    /// linked again, finds it again.
+    fn bind(&self, request: &BindRequest<'_>) -> Result<Binding, BindError>;
+
+    /// The workload is gone and its bindings are dropped. Harmless when repeated or when nothing was bound.
+    fn unbind(&self, workload: &WorkloadId);
+
+    /// Shown in `/readyz`, `/status` and metrics.
+    fn health(&self) -> PluginHealth {
+        PluginHealth::Healthy
+    }
+}
+
+/// Whether a plugin can do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PluginHealth {
+    /// Everything works.
+    Healthy,
+    /// Calls fail, or answer with what was last known; the text says why.
+    #[expect(dead_code, reason = "memory cannot fail; backends behind a connection can")]
+    Degraded(String),
+}
+
+/// One component that uses a plugin.
+#[derive(Debug, Clone, Copy)]
+#[expect(dead_code, reason = "names are for plugins that name things after workloads: queue groups, buckets, labels")]
+pub(crate) struct BindRequest<'a> {
+    pub(crate) workload_id: &'a WorkloadId,
+    pub(crate) workload_name: &'a str,
+    pub(crate) workload_namespace: &'a str,
+    pub(crate) component: &'a ComponentName,
+    /// The workload's entries that name an interface of the plugin which the component imports or exports.
+    pub(crate) entries: &'a [WitInterface],
+    pub(crate) local_resources: &'a LocalResources,
+}
+
+impl<'a> BindRequest<'a> {
+    /// The entries that a plain import uses: those without a name, or named as the plugin that `id` is.
+    pub(crate) fn plain_entries(&self, id: &'static str) -> impl Iterator<Item = &'a WitInterface> {
+        self.entries.iter().filter(move |entry| entry.name.as_deref().is_none_or(|name| name == id))
+    }
+}
+
+/// Why a component cannot use a plugin as it asks to: the workload is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BindError {
+    /// An entry's `config.backend` names nothing we have.
+    #[error("no {package} provider registered for backend '{backend}'")]
+    SelectBackend {
+        /// `namespace:package` of the entry.
+        package: String,
+        /// What it asked for.
+        backend: String,
+    },
+}

@@ -9,7 +9,7 @@ mod thread;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use shutdown::Shutdown;
-pub(crate) use thread::ControlThread;
+pub(crate) use thread::{ControlThread, os_thread};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;

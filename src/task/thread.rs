@@ -24,8 +24,7 @@ impl ControlThread {
         let handle = runtime.handle().clone();
         let stop = Shutdown::default();
         let until = stop.clone();
-        let thread =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(until.wait()))?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(until.wait()))?;
         Ok(Self { handle, stop, thread: Some(thread) })
     }
 
@@ -58,4 +57,10 @@ impl Drop for ControlThread {
             tracing::error!("the control thread panicked");
         }
     }
+}
+
+/// Starts a plain named thread: for a loop that must not depend on any runtime.
+#[expect(clippy::disallowed_methods, reason = "the one place that starts a thread")]
+pub(crate) fn os_thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
 }

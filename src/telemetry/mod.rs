@@ -1,1 +1,10 @@
 //! Logs: installed once, filter and format re-applied at every reload.
+//!
+//! The subscriber is the process's, and the one thing that two hosts in a process share: the last configuration
+//! applied wins. An embedder that installed a subscriber of its own keeps it, and `[log]` then changes nothing.
+//! Absent on purpose: reading `RUST_LOG`, which is a layer of the configuration.
+
+mod fields;
+mod log;
+
+pub(crate) use log::{FilterError, Logs, check_filter, install};

@@ -1,11 +1,13 @@
 //! The nouns of the public API: plain values, no I/O, no async, no clock.
 
+mod allow;
 mod heartbeat;
 mod id;
 mod quantity;
 mod request;
 mod spec;
 
+pub use allow::{AllowError, AllowedHost, AllowedIpName, AllowedLoopbackPort, BadEntries, HostPattern, Transport};
 pub use heartbeat::HostHeartbeat;
 pub use id::{ComponentName, Generation, HostId, HostIdError, WorkloadId};
 pub use quantity::{ByteSize, Millicores, QuantityError};

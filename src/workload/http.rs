@@ -6,10 +6,10 @@ use futures::future::BoxFuture;
 
 use crate::types::WorkloadId;
 
-/// The body of a request or response, streamed.
-pub(crate) use wasmtime_wasi_http::WasiBody as Body;
 /// Why a body broke off.
 pub(crate) use wasmtime_wasi_http::Error as BodyError;
+/// The body of a request or response, streamed.
+pub(crate) use wasmtime_wasi_http::WasiBody as Body;
 
 /// Which requests a workload asks for: parsed from the `config` of its `wasi:http` interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,10 @@ pub(crate) trait HttpTarget: Send + Sync + std::fmt::Debug {
     fn is_stopping(&self) -> bool;
 
     /// One request. `uri` carries scheme and authority as the client saw them. Dropping the future cancels the call.
-    fn call(self: Arc<Self>, request: http::Request<Body>) -> BoxFuture<'static, Result<http::Response<Body>, CallError>>;
+    fn call(
+        self: Arc<Self>,
+        request: http::Request<Body>,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>>;
 }
 
 /// How a router learns of targets. Calls are synchronous, quick, and visible to the next request.

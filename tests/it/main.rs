@@ -1,4 +1,21 @@
-//! x
+//! The one integration binary: the real washlet against real servers, one module per behaviour.
+#![cfg(test)]
+#![expect(clippy::disallowed_methods, reason = "tests spawn and read the environment as they like")]
 
-#[cfg(test)]
+/// What tests are made of: the washlet process, servers, clients, fakes.
+mod support;
+
+/// Every guest is the one that its lock names.
+mod fixtures;
+
+/// The servers that `scripts/test` started answer.
+mod servers;
+
+/// The architecture and the style hold.
+mod tidy;
+
+/// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
+mod control;
+
+/// The command line: exit codes, what goes where, and that nothing of it panics.
 mod cli;

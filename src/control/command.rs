@@ -1,0 +1,343 @@
+//! What becomes of each request: every one is answered, and those of one workload take effect in the order they came.
+//!
+//! ```text
+//! start --- readable? --- draining? --- room to wait? --- waiting --- slot free --- in flight --- answered
+//!              |              |              |               |                          |
+//!              +--- error     +--- error     +--- error      +--- stop, drain:          +--- after start_reply_wait:
+//!                                                            |    answered, gone             STARTING, and it goes on
+//!                                                            +--- after start_reply_wait:
+//!                                                                 STARTING, and it waits on
+//! stop, status, heartbeat --- host asked at once --- answered
+//! ```
+//!
+//! The host takes an id at the very call of `start`, and begins a stop at the very call of `stop`, so calling it in the
+//! order of arrival is all that order needs. Only a start that still waits has not called: a stop takes it out.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::{error, info, warn};
+
+use crate::config::Scheduler;
+use crate::control::answer;
+use crate::control::port::ControlledHost;
+use crate::control::wire::{IdRequest, Malformed, Reply, StartRequest, encode_heartbeat};
+use crate::error::Chain;
+use crate::task::{self, Shutdown, panic_text};
+use crate::types::{WorkloadId, WorkloadSpec, WorkloadState};
+
+/// The operator places one workload at a time: a thousand waiting starts are many lost replies, or not the operator.
+const WAITING_STARTS_MAX: usize = 1024;
+/// Of waiting requests; each may be as large as the server's `max_payload`, 1 MiB.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Short answers on their way to the connection. They wait only while it is down or stuck.
+const ANSWERS_MAX: u32 = 256;
+/// After it a reply is worth nothing: the operator asks with 5 s of patience.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAINING: &str = "host is draining";
+
+/// The way back: a connection, or a fake in tests.
+pub(super) trait Outbox: Send + Sync + 'static {
+    /// Hands `payload` to the connection.
+    fn send(&self, to: String, payload: Bytes) -> BoxFuture<'static, Result<(), SendError>>;
+
+    /// Bytes that the server takes in one message.
+    fn max_payload(&self) -> usize;
+}
+
+/// Why a message did not go out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// The connection refused it.
+    #[error("cannot publish")]
+    Publish(#[source] async_nats::PublishError),
+    /// The connection did not take it in time.
+    #[error("the connection takes nothing")]
+    Timeout,
+}
+
+/// One message of a subscription.
+pub(super) struct Request {
+    /// Where the reply goes; without it the request is carried out all the same.
+    pub(super) reply_to: Option<String>,
+    /// The JSON text.
+    pub(super) payload: Bytes,
+}
+
+/// All requests that are not answered yet. Owned by the task that reads the subscriptions.
+pub(super) struct Commands {
+    host: Arc<dyn ControlledHost>,
+    outbox: Arc<dyn Outbox>,
+    in_flight_max: usize,
+    start_reply_wait: Duration,
+    waiting: VecDeque<WaitingStart>,
+    in_flight: FuturesUnordered<JoinHandle<Option<()>>>,
+    answers: Arc<Semaphore>,
+    is_draining: bool,
+    /// Triggered when no start may be waited for any longer.
+    closing: Shutdown,
+}
+
+/// A start that the host has not heard of.
+struct WaitingStart {
+    id: WorkloadId,
+    spec: Arc<WorkloadSpec>,
+    reply_to: Option<String>,
+    /// Answered with STARTING, because it waited too long.
+    is_answered: bool,
+    answer_by: Instant,
+    bytes: usize,
+}
+
+impl Commands {
+    pub(super) fn new(host: Arc<dyn ControlledHost>, outbox: Arc<dyn Outbox>, settings: &Scheduler) -> Self {
+        let mut commands = Self {
+            host,
+            outbox,
+            in_flight_max: 1,
+            start_reply_wait: Duration::ZERO,
+            waiting: VecDeque::new(),
+            in_flight: FuturesUnordered::new(),
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX as usize)),
+            is_draining: false,
+            closing: Shutdown::default(),
+        };
+        commands.apply(settings);
+        commands
+    }
+
+    /// From now on; what is in flight keeps its time.
+    pub(super) fn apply(&mut self, settings: &Scheduler) {
+        self.in_flight_max = settings.commands_in_flight_max.get();
+        self.start_reply_wait = settings.start_reply_wait;
+        self.begin_waiting();
+    }
+
+    /// `workload.start`
+    pub(super) fn start(&mut self, request: Request) {
+        let Request { reply_to, payload } = request;
+        let (id, spec) = match read_start(&payload) {
+            Ok(start) => start,
+            Err(reply) => return self.answer(reply_to, &reply),
+        };
+        if self.is_draining {
+            return self.answer(reply_to, &answer::refused(&id, DRAINING));
+        }
+        let waiting_bytes: usize = self.waiting.iter().map(|start| start.bytes).sum();
+        if self.waiting.len() >= WAITING_STARTS_MAX || waiting_bytes.saturating_add(payload.len()) > WAITING_BYTES_MAX {
+            warn!(workload.id = %id, waiting = self.waiting.len(), "refused a start: too many are waiting");
+            return self.answer(reply_to, &answer::refused(&id, "host is busy: too many starts are waiting"));
+        }
+        let answer_by = Instant::now() + self.start_reply_wait;
+        let bytes = payload.len();
+        self.waiting.push_back(WaitingStart { id, spec, reply_to, is_answered: false, answer_by, bytes });
+        self.begin_waiting();
+    }
+
+    /// `workload.stop`
+    pub(super) fn stop(&mut self, request: Request) {
+        let id = match read_id(&request.payload) {
+            Ok(id) => id,
+            Err(reply) => return self.answer(request.reply_to, &reply),
+        };
+        let (overtaken, rest): (VecDeque<_>, _) = mem::take(&mut self.waiting).into_iter().partition(|s| s.id == id);
+        self.waiting = rest;
+        let reply = match guarded(|| self.host.stop(&id)) {
+            // Without a trace at the host, and yet there was something to stop.
+            Some(status) if status.workload_state == WorkloadState::NotFound && !overtaken.is_empty() => {
+                answer::stopped(&id)
+            }
+            Some(status) => answer::stop(&id, status),
+            None => answer::host_failed(&id),
+        };
+        for start in overtaken.into_iter().filter(|start| !start.is_answered) {
+            self.answer(start.reply_to, &answer::stopped_while_starting(&id));
+        }
+        self.answer(request.reply_to, &reply);
+    }
+
+    /// `workload.status`
+    pub(super) fn status(&mut self, request: Request) {
+        let id = match read_id(&request.payload) {
+            Ok(id) => id,
+            Err(reply) => return self.answer(request.reply_to, &reply),
+        };
+        let reply = match guarded(|| self.host.status(&id)) {
+            Some(status)
+                if status.workload_state == WorkloadState::NotFound && self.waiting.iter().any(|s| s.id == id) =>
+            {
+                answer::still_starting(&id)
+            }
+            Some(status) => answer::status(&id, status),
+            None => answer::host_failed(&id),
+        };
+        self.answer(request.reply_to, &reply);
+    }
+
+    /// `heartbeat`, whatever the payload.
+    pub(super) fn heartbeat(&mut self, request: Request) {
+        let Some(reply_to) = request.reply_to else { return };
+        let payload = match guarded(|| self.host.heartbeat()) {
+            Some(heartbeat) => encode_heartbeat(&heartbeat, self.outbox.max_payload()),
+            // The operator cannot read it, which is what a failed request looks like; silence would hold it for 5 s.
+            None => Bytes::from_static(b"the host failed"),
+        };
+        self.send(reply_to, payload);
+    }
+
+    /// Answers what waited long enough, or begins what waited for a slot. Safe to drop and call again.
+    pub(super) async fn step(&mut self) {
+        let answer_by = self.waiting.iter().filter(|start| !start.is_answered).map(|start| start.answer_by).min();
+        tokio::select! {
+            // A panic in it was logged, and its caller will ask again.
+            Some(_ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.begin_waiting(),
+            () = sleep_until(answer_by.unwrap_or_else(Instant::now)), if answer_by.is_some() => self.answer_late(),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// From now on starts are refused, those that wait as well.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        for start in mem::take(&mut self.waiting) {
+            if start.is_answered {
+                info!(workload.id = %start.id, "dropped a waiting start: the host is draining");
+            } else {
+                self.answer(start.reply_to, &answer::refused(&start.id, DRAINING));
+            }
+        }
+    }
+
+    /// Answers what is still unanswered, and waits until the answers are on their way.
+    pub(super) async fn finish(&mut self) {
+        self.drain();
+        self.closing.trigger();
+        while self.in_flight.next().await.is_some() {}
+        // All permits: none is in an answer's hands. The semaphore is never closed.
+        let _all = self.answers.acquire_many(ANSWERS_MAX).await;
+    }
+
+    fn begin_waiting(&mut self) {
+        while self.in_flight.len() < self.in_flight_max
+            && let Some(start) = self.waiting.pop_front()
+        {
+            self.begin(start);
+        }
+    }
+
+    fn begin(&mut self, start: WaitingStart) {
+        let WaitingStart { id, spec, reply_to, is_answered, answer_by, bytes: _ } = start;
+        let ended = guarded(|| self.host.start(id.clone(), spec));
+        if is_answered {
+            // The start goes on without a listener.
+            return;
+        }
+        let Some(ended) = ended else { return self.answer(reply_to, &answer::host_failed(&id)) };
+        let (outbox, closing) = (Arc::clone(&self.outbox), self.closing.clone());
+        let answering = async move {
+            let ended = AssertUnwindSafe(ended).catch_unwind();
+            let reply = tokio::select! {
+                ended = timeout_at(answer_by, ended) => match ended {
+                    Ok(Ok(status)) => answer::start(&id, status),
+                    Ok(Err(panic)) => {
+                        error!(workload.id = %id, panic = panic_text(&*panic), "a start panicked");
+                        answer::host_failed(&id)
+                    }
+                    Err(_too_late) => answer::still_starting(&id),
+                },
+                () = closing.wait() => answer::refused(&id, DRAINING),
+            };
+            if let Some(reply_to) = reply_to {
+                let payload = reply.encode(outbox.max_payload());
+                deliver(&*outbox, reply_to, payload).await;
+            }
+        };
+        self.in_flight.push(task::spawn("start command", answering));
+    }
+
+    fn answer_late(&mut self) {
+        let now = Instant::now();
+        let mut late = Vec::new();
+        for start in self.waiting.iter_mut().filter(|start| !start.is_answered && start.answer_by <= now) {
+            start.is_answered = true;
+            late.push((start.reply_to.take(), answer::still_starting(&start.id)));
+        }
+        for (reply_to, reply) in late {
+            self.answer(reply_to, &reply);
+        }
+    }
+
+    fn answer(&self, reply_to: Option<String>, reply: &Reply) {
+        if let Some(reply_to) = reply_to {
+            self.send(reply_to, reply.encode(self.outbox.max_payload()));
+        }
+    }
+
+    /// Never waits: a connection that takes nothing must not hold up the next request.
+    fn send(&self, reply_to: String, payload: Bytes) {
+        match Arc::clone(&self.answers).try_acquire_owned() {
+            Ok(permit) => {
+                let outbox = Arc::clone(&self.outbox);
+                let sending = async move {
+                    deliver(&*outbox, reply_to, payload).await;
+                    drop::<OwnedSemaphorePermit>(permit);
+                };
+                // It ends by itself, after SEND_TIMEOUT at the latest; `finish` waits for its permit.
+                drop(task::spawn("reply", sending));
+            }
+            Err(_full) => warn!("dropped a reply: the connection has not taken {ANSWERS_MAX} others"),
+        }
+    }
+}
+
+fn read_start(payload: &[u8]) -> Result<(WorkloadId, Arc<WorkloadSpec>), Reply> {
+    let StartRequest { workload_id, workload } = StartRequest::decode(payload).map_err(malformed)?;
+    let id = WorkloadId::from(workload_id);
+    if id.as_str().is_empty() {
+        return Err(answer::refused(&id, "workload_id is required"));
+    }
+    let workload = workload.ok_or_else(|| answer::refused(&id, "workload is required"))?;
+    let spec = WorkloadSpec::try_from(workload).map_err(|invalid| answer::refused(&id, invalid.to_string()))?;
+    Ok((id, Arc::new(spec)))
+}
+
+fn read_id(payload: &[u8]) -> Result<WorkloadId, Reply> {
+    IdRequest::decode(payload).map(|request| WorkloadId::from(request.workload_id)).map_err(malformed)
+}
+
+fn malformed(malformed: Malformed) -> Reply {
+    let Malformed { workload_id, error } = malformed;
+    warn!(workload.id = workload_id, error = %error, "cannot read a request");
+    answer::refused(&WorkloadId::from(workload_id), format!("malformed request: {error}"))
+}
+
+/// What the host says; `None` if it panicked, which is logged: one bad answer must not cost all the others.
+pub(super) fn guarded<T>(ask: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(ask))
+        .inspect_err(|panic| error!(panic = panic_text(&**panic), "the host panicked on a request"))
+        .ok()
+}
+
+/// Sends, or logs why not.
+pub(super) async fn deliver(outbox: &dyn Outbox, to: String, payload: Bytes) -> bool {
+    let bytes = payload.len();
+    let sent = timeout(SEND_TIMEOUT, outbox.send(to, payload)).await.unwrap_or(Err(SendError::Timeout));
+    if let Err(failure) = &sent {
+        warn!(bytes, error = %Chain(failure), "a message to the operator was lost");
+    }
+    sent.is_ok()
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -1,0 +1,15 @@
+//! What an attempt has prepared so far and not made live: later sections build on what earlier ones prepared.
+
+use std::sync::Arc;
+
+use crate::plugin::PluginSet;
+use crate::workload::Workloads;
+
+/// Empty at the beginning of each attempt.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// The workloads of a host that is being started.
+    pub(super) workloads: Option<Workloads>,
+    /// The plugins that are about to be live.
+    pub(super) plugins: Option<Arc<PluginSet>>,
+}

@@ -1,0 +1,134 @@
+//! A server: one address, its settings, its connections, and their orderly end.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config;
+use crate::host::http::listener::{self, BindError, Sockets};
+use crate::host::http::meter::Meter;
+use crate::host::http::router::HttpRouter;
+use crate::host::http::settings::Settings;
+use crate::host::http::shared::{Phase, Shared};
+use crate::task::{self, Shutdown};
+
+/// How long connections may take to notice that they are cut.
+const CUT_WAIT: Duration = Duration::from_secs(1);
+
+/// An address that is ours and takes no connections yet. Dropped, it is as if it had never been.
+#[derive(Debug)]
+pub(crate) struct BoundListener {
+    sockets: Sockets,
+}
+
+/// Takes connections and serves them. Dropped, it cuts them all; [`HttpServer::drain`] is the gentle end.
+#[derive(Debug)]
+pub(crate) struct HttpServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// Kept for a later server of the same port; empty once this one accepts no more.
+    sockets: Mutex<Vec<Arc<TcpListener>>>,
+    acceptors: Mutex<Vec<JoinHandle<Option<()>>>>,
+    stop_accepting: Shutdown,
+}
+
+impl HttpServer {
+    /// Binds the address of `settings`, sharing it with the running server `live` where the two overlap.
+    pub(crate) fn bind(settings: &config::Http, live: Option<&Self>) -> Result<BoundListener, BindError> {
+        let address = settings.listen.ok_or(BindError::NoAddress)?;
+        let live = live.map(|live| live.sockets.lock().unwrap_or_else(PoisonError::into_inner));
+        let sockets = Sockets::bind(address, live.as_deref().map_or(&[], Vec::as_slice))?;
+        Ok(BoundListener { sockets })
+    }
+
+    /// Where it listens; the port is a real one even if 0 was asked for.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Uses `settings` from the next connection on; the address stays as it is.
+    pub(crate) fn apply(&self, settings: config::Http) {
+        self.shared.router.set_cluster_domain(&settings.cluster_domain);
+        self.shared.settings.store(Arc::new(Settings::new(settings)));
+    }
+
+    /// Connections open now.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.meter.connections_open()
+    }
+
+    /// Whether the next connection would be refused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.connections() >= self.shared.settings.load().connections_max
+    }
+
+    /// What it counts.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.shared.meter
+    }
+
+    /// Goes on serving, and tells clients to leave with each response. Idle connections are closed.
+    pub(crate) fn begin_drain(&self) {
+        self.shared.enter(Phase::Draining);
+    }
+
+    /// Takes no more connections, and waits until the open ones have ended; cuts those that have not by `deadline`.
+    ///
+    /// Returns how many were cut. A second call waits as the first one does.
+    pub(crate) async fn drain(&self, deadline: Instant) -> usize {
+        self.stop_accepting.trigger();
+        let acceptors = std::mem::take(&mut *self.acceptors.lock().unwrap_or_else(PoisonError::into_inner));
+        for acceptor in acceptors {
+            // A panic in it was logged where it happened.
+            let _ended = acceptor.await;
+        }
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.enter(Phase::Draining);
+        let forced = self.shared.wait_until_empty(deadline).await;
+        self.shared.enter(Phase::Cut);
+        if forced > 0 {
+            self.shared.wait_until_empty(Instant::now() + CUT_WAIT).await;
+        }
+        forced
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.stop_accepting.trigger();
+        self.shared.enter(Phase::Cut);
+    }
+}
+
+impl BoundListener {
+    /// What was bound; the port is a real one.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.sockets.address
+    }
+
+    /// Starts taking connections, on `runtime`, for what `router` knows.
+    pub(crate) fn serve(self, router: Arc<HttpRouter>, settings: config::Http, runtime: &Handle) -> HttpServer {
+        router.set_cluster_domain(&settings.cluster_domain);
+        let shared = Arc::new(Shared::new(router, Settings::new(settings)));
+        let is_listening = self.sockets.listen();
+        let Sockets { own, inherited, address, .. } = self.sockets;
+        let stop = Shutdown::default();
+        let (mut sockets, mut acceptors) = (Vec::new(), Vec::new());
+        for (socket, listens) in [(own, is_listening)].into_iter().chain(inherited.into_iter().map(|it| (it, true))) {
+            let accept = listener::accept(Arc::clone(&shared), Arc::clone(&socket), listens, stop.clone());
+            acceptors.push(task::spawn_on(runtime, "http accept", accept));
+            sockets.push(socket);
+        }
+        HttpServer {
+            shared,
+            address,
+            sockets: Mutex::new(sockets),
+            acceptors: Mutex::new(acceptors),
+            stop_accepting: stop,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The one list of built-in plugins, and how each is made from its settings or kept.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::Plugins;
+use crate::plugin::wasi_config::WasiConfig;
+use crate::plugin::wasi_keyvalue::WasiKeyvalue;
+use crate::plugin::wasi_logging::WasiLogging;
+use crate::plugin::{HostPlugin, SetChange};
+
+/// New settings of a plugin that runs, ready to take effect: a store of pointers. Dropped, nothing happened.
+pub(super) type Swap = Box<dyn FnOnce() + Send>;
+
+/// A plugin of this crate.
+pub(super) trait Builtin: HostPlugin + Sized {
+    /// Its table, resolved.
+    type Settings: Clone + PartialEq + fmt::Debug;
+
+    /// Makes it anew.
+    fn new(settings: &Self::Settings) -> Self;
+
+    /// Prepares other settings for a running one.
+    fn change(self: &Arc<Self>, settings: &Self::Settings) -> Swap;
+}
+
+/// The built-in plugins that are on.
+#[derive(Debug, Default)]
+pub(super) struct Builtins {
+    wasi_config: Option<Enabled<WasiConfig>>,
+    wasi_keyvalue: Option<Enabled<WasiKeyvalue>>,
+    wasi_logging: Option<Enabled<WasiLogging>>,
+}
+
+/// A plugin that is on, and the settings it has once its set is live.
+#[derive(Debug)]
+struct Enabled<P: Builtin> {
+    settings: P::Settings,
+    plugin: Arc<P>,
+}
+
+impl Builtins {
+    /// Those that `settings` ask for: kept from `previous` where they are there already.
+    pub(super) fn build(settings: &Plugins, previous: &Self, change: &mut SetChange) -> Self {
+        let Plugins { wasi_config, wasi_logging, wasi_keyvalue } = settings;
+        Self {
+            wasi_config: carry(wasi_config.as_ref(), previous.wasi_config.as_ref(), change),
+            wasi_keyvalue: carry(wasi_keyvalue.as_ref(), previous.wasi_keyvalue.as_ref(), change),
+            wasi_logging: carry(wasi_logging.as_ref(), previous.wasi_logging.as_ref(), change),
+        }
+    }
+
+    /// In order of their ids.
+    pub(super) fn plugins(&self) -> Vec<Arc<dyn HostPlugin>> {
+        let Self { wasi_config, wasi_keyvalue, wasi_logging } = self;
+        [as_plugin(wasi_config.as_ref()), as_plugin(wasi_keyvalue.as_ref()), as_plugin(wasi_logging.as_ref())]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Every one, on or off, with default settings: what could be enabled.
+    pub(super) fn catalogue() -> Self {
+        let settings = Plugins {
+            wasi_config: Some(Default::default()),
+            wasi_logging: Some(Default::default()),
+            wasi_keyvalue: Some(Default::default()),
+        };
+        Self::build(&settings, &Self::default(), &mut SetChange::default())
+    }
+}
+
+fn as_plugin<P: Builtin>(enabled: Option<&Enabled<P>>) -> Option<Arc<dyn HostPlugin>> {
+    enabled.map(|enabled| -> Arc<dyn HostPlugin> { Arc::<P>::clone(&enabled.plugin) })
+}
+
+/// Decides for one plugin what becomes of it, and notes that in `change`.
+fn carry<P: Builtin>(
+    settings: Option<&P::Settings>,
+    previous: Option<&Enabled<P>>,
+    change: &mut SetChange,
+) -> Option<Enabled<P>> {
+    let plugin = match (settings, previous) {
+        (None, None) => return None,
+        (None, Some(previous)) => {
+            change.removed.push(Arc::<P>::clone(&previous.plugin));
+            return None;
+        }
+        (Some(settings), None) => {
+            let plugin = Arc::new(P::new(settings));
+            change.added.push(Arc::<P>::clone(&plugin));
+            plugin
+        }
+        (Some(settings), Some(previous)) => {
+            if *settings != previous.settings {
+                change.changed.push(previous.plugin.id());
+                change.swaps.push(previous.plugin.change(settings));
+            }
+            Arc::clone(&previous.plugin)
+        }
+    };
+    settings.map(|settings| Enabled { settings: settings.clone(), plugin })
+}

@@ -1,0 +1,256 @@
+//! What became of an attempt, and the line that the log says about it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{error, info};
+
+use crate::error::Blame;
+use crate::reload::plan::Change;
+use crate::types::Generation;
+
+/// How many attempts are remembered: as many as a person would scroll through.
+const ATTEMPTS_MAX: usize = 20;
+
+/// Why an attempt was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Trigger {
+    /// The process starts.
+    Start,
+    /// A watched directory changed.
+    Watch,
+    /// The slow poll.
+    Poll,
+    /// SIGHUP.
+    Sighup,
+    /// Somebody asked and waits for the answer.
+    Request,
+    /// The last attempt failed for a reason that may have passed.
+    Retry,
+}
+
+impl Trigger {
+    /// As in logs, metrics and status.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Watch => "watch",
+            Self::Poll => "poll",
+            Self::Sighup => "sighup",
+            Self::Request => "request",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// Whether an attempt is made even if the input is the one of the last attempt.
+    pub(crate) fn insists(self) -> bool {
+        match self {
+            Self::Start | Self::Request | Self::Retry => true,
+            Self::Watch | Self::Poll | Self::Sighup => false,
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    /// A new generation is live.
+    Applied,
+    /// The input says what is live already.
+    Unchanged,
+    /// The last good generation keeps running.
+    Rejected,
+    /// Newer input, or shutdown, came before the commit.
+    Superseded,
+}
+
+impl Outcome {
+    /// As in logs, metrics and status.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// The step at which an attempt was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// A file would not hold still.
+    Unsettled,
+    /// A file is absent or unreadable.
+    Missing,
+    /// Not TOML.
+    Syntax,
+    /// Unknown keys, wrong types.
+    Shape,
+    /// Values, references, rules across keys.
+    Invalid,
+    /// Too much would go away at once.
+    Guard,
+    /// An interface would go away that workloads use.
+    InUse,
+    /// A part could not be built.
+    Prepare,
+}
+
+impl Reason {
+    /// As in logs, metrics and status.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsettled => "unsettled",
+            Self::Missing => "missing",
+            Self::Syntax => "syntax",
+            Self::Shape => "shape",
+            Self::Invalid => "invalid",
+            Self::Guard => "guard",
+            Self::InUse => "in_use",
+            Self::Prepare => "prepare",
+        }
+    }
+}
+
+/// Why an attempt was rejected: everything that is wrong, never only the first thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    /// The step.
+    pub(crate) reason: Reason,
+    /// Who has to act; decides the exit code if this was the start.
+    pub(crate) blame: Blame,
+    /// Whether trying again without a change may help.
+    pub(crate) passing: bool,
+    /// One line each, at least one; values of secret keys never.
+    pub(crate) errors: Vec<String>,
+}
+
+impl Rejection {
+    /// The content is wrong: only new content helps.
+    pub(crate) fn content(reason: Reason, errors: Vec<String>) -> Self {
+        Self { reason, blame: Blame::Configuration, passing: false, errors }
+    }
+}
+
+/// One attempt, for log, status and whoever asked for it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReloadOutcome {
+    /// 1 is the start. Checks that found nothing new are not counted.
+    pub(crate) n: u64,
+    /// When it began.
+    pub(crate) at: SystemTime,
+    /// From the first read to the end of the commit.
+    pub(crate) took: Duration,
+    /// Why it was made.
+    pub(crate) trigger: Trigger,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// Whether the input differed from that of the attempt before.
+    pub(crate) input_is_new: bool,
+    /// Why it was rejected.
+    pub(crate) rejection: Option<Rejection>,
+    /// What is live after it.
+    pub(crate) generation: Generation,
+    /// The published hash of the file that was tried, if it got that far.
+    pub(crate) file_hash: Option<String>,
+    /// Keys that differ from what was live, and what is done about each.
+    pub(crate) changed: Vec<Change>,
+    /// Keys that wait for a restart.
+    pub(crate) restart_pending: Vec<String>,
+    /// How long each step took, in order.
+    pub(crate) phases: Vec<(&'static str, Duration)>,
+}
+
+impl ReloadOutcome {
+    /// Everything that was wrong, one line each; empty unless rejected.
+    pub(crate) fn errors(&self) -> &[String] {
+        self.rejection.as_ref().map_or(&[], |rejection| &rejection.errors)
+    }
+
+    /// One line an attempt, and one for each further error.
+    pub(crate) fn log(&self) {
+        let file = self.file_hash.as_deref().map(short);
+        let (trigger, took_ms) = (self.trigger.as_str(), millis(self.took));
+        let generation = self.generation.get();
+        let waiting = Joined(&self.restart_pending).to_string();
+        let restart_pending = (!waiting.is_empty()).then_some(waiting);
+        match (self.outcome, &self.rejection) {
+            (Outcome::Rejected, rejection) => {
+                let reason = rejection.as_ref().map(|rejection| rejection.reason.as_str());
+                let mut errors = self.errors().iter();
+                let first = errors.next();
+                let further = errors.len();
+                error!(generation, file, trigger, took_ms, reason, further, error = first, "configuration rejected");
+                for error in errors {
+                    error!(trigger, error, "configuration rejected, another error");
+                }
+            }
+            (Outcome::Applied, _) => {
+                let changed = Joined(&self.changed).to_string();
+                info!(generation, file, trigger, took_ms, changed, restart_pending, "configuration applied");
+            }
+            (Outcome::Unchanged, _) => {
+                info!(generation, file, trigger, took_ms, restart_pending, "configuration unchanged");
+            }
+            (Outcome::Superseded, _) => info!(generation, file, trigger, took_ms, "configuration superseded"),
+        }
+    }
+}
+
+/// What the reload task knows, published whole after each attempt.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReloadStatus {
+    /// The last attempts, oldest first.
+    pub(crate) attempts: VecDeque<Arc<ReloadOutcome>>,
+    /// Keys that wait for a restart.
+    pub(crate) restart_pending: Vec<String>,
+    /// Looks that found the input of the last attempt.
+    pub(crate) checks: u64,
+    /// Old parts that still drain.
+    pub(crate) retiring: usize,
+    /// Old parts' calls and connections that were cut at the deadline, over all attempts.
+    pub(crate) forced: usize,
+}
+
+impl ReloadStatus {
+    /// Whether what is live is what the last attempt read.
+    pub(crate) fn last_ok(&self) -> bool {
+        self.attempts.back().is_some_and(|last| match last.outcome {
+            Outcome::Applied | Outcome::Unchanged => true,
+            Outcome::Rejected | Outcome::Superseded => false,
+        })
+    }
+
+    /// Remembers `outcome` and forgets the oldest.
+    pub(super) fn push(&mut self, outcome: Arc<ReloadOutcome>) {
+        if self.attempts.len() == ATTEMPTS_MAX {
+            self.attempts.pop_front();
+        }
+        self.attempts.push_back(outcome);
+    }
+}
+
+/// Things separated by spaces.
+struct Joined<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, item) in self.0.iter().enumerate() {
+            let gap = if index == 0 { "" } else { " " };
+            write!(f, "{gap}{item}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The first 12 hex digits of a hash.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,36 @@
+//! Where configurations come from: all that this room needs of whoever reads and checks them.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::config::Config;
+use crate::config::files::{ReadFailure, Snapshot, Urgency};
+use crate::reload::outcome::Rejection;
+use crate::reload::plan::Change;
+
+/// Reads, checks and compares configurations; implemented by `daemon`, and by fakes in tests.
+pub(crate) trait ConfigSource: Send + 'static {
+    /// All inputs, settled and belonging together. May be dropped half way and called again.
+    fn read(&mut self, urgency: Urgency) -> BoxFuture<'_, Result<Snapshot, ReadFailure>>;
+
+    /// Parses and validates what was read; opens no further file.
+    fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>>;
+
+    /// `new` with the keys that wait for a restart at the values they have in `live`; it must be valid too.
+    fn effective(&self, live: &Config, new: &Config) -> Result<Config, Rejection>;
+
+    /// The keys whose values differ, secrets included.
+    fn changes(&self, old: &Config, new: &Config) -> Vec<Change>;
+}
+
+/// A valid configuration and what is known about its text.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Loaded {
+    /// What it says.
+    pub(crate) config: Config,
+    /// The published hash of the file, secrets masked; absent without a file.
+    pub(crate) file_hash: Option<String>,
+    /// Plugins that it names with `enabled = false`.
+    pub(crate) plugins_switched_off: Vec<String>,
+}

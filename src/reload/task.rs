@@ -1,0 +1,152 @@
+//! The one task that makes attempts: waits for a reason, makes one, answers, and keeps the history.
+//!
+//! In: requests and hints (bounded; held by `Reloader` handles and the hints task) and the retry timer. Out: `live`
+//! and `status` on watches, an outcome to everyone who asked. It ends at shutdown, with the last handle, or after a
+//! start that failed. A panic is logged, and the task goes on with the generation that runs.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::error;
+
+use crate::reload::attempt::Pipeline;
+use crate::reload::hints::{HintsTask, Inotify, hangup};
+use crate::reload::inbox::{Answer, Inbox, ReloadRequest, send};
+use crate::reload::outcome::{Outcome, ReloadOutcome, ReloadStatus, Trigger};
+use crate::reload::{Live, ReloaderParts};
+use crate::task::{Backoff, Shutdown, panic_text, spawn};
+
+/// First pause before an attempt that failed for a passing reason is made again.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest pause between two such attempts.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Spawned once by the owner of the [`Reloader`](crate::reload::Reloader).
+pub(crate) struct ReloaderTask<D> {
+    pipeline: Pipeline<D>,
+    inbox: Inbox,
+    hints: Option<HintsTask>,
+    status_tx: watch::Sender<ReloadStatus>,
+    retry: Backoff,
+    retry_at: Option<Instant>,
+    shutdown: Shutdown,
+    attempts: u64,
+}
+
+impl<D: Default + Send + 'static> ReloaderTask<D> {
+    pub(super) fn new(
+        parts: ReloaderParts<D>,
+        (requests_rx, hints_tx): (mpsc::Receiver<ReloadRequest>, mpsc::WeakSender<ReloadRequest>),
+        live_tx: watch::Sender<Live>,
+        status_tx: watch::Sender<ReloadStatus>,
+    ) -> Self {
+        let ReloaderParts { source, sections, poll_seed, shutdown } = parts;
+        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed, Inotify::Tried);
+        let pipeline = Pipeline::new(source, sections, live_tx, status_tx.clone(), watched_tx, shutdown.clone());
+        Self {
+            pipeline,
+            inbox: Inbox::new(requests_rx),
+            hints: Some(hints),
+            status_tx,
+            retry: Backoff::new(RETRY_FIRST, RETRY_MAX),
+            retry_at: None,
+            shutdown,
+            attempts: 0,
+        }
+    }
+
+    /// Starts the host, and if that succeeds reloads it until shutdown.
+    pub(crate) async fn run(mut self) {
+        // Taken before the first attempt: from now on SIGHUP is a hint and does not end the process.
+        let hints = self.hints.take().map(|hints| AbortOnDropHandle::new(spawn("reload hints", hints.run(hangup()))));
+        let first = AssertUnwindSafe(self.attempt(Trigger::Start)).catch_unwind().await;
+        if !matches!(first, Ok(Some(Outcome::Applied))) {
+            return;
+        }
+        while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
+            error!(panic = panic_text(&*panic), "the reload task panicked; the configuration runs on");
+        }
+        drop(hints);
+    }
+
+    async fn serve(&mut self) {
+        while let Some((trigger, answers)) = self.next().await {
+            match self.attempt(trigger).await {
+                // Latest wins: they want what comes of the newest input.
+                Some(Outcome::Superseded) if !self.shutdown.is_triggered() => self.inbox.put_back(answers),
+                Some(_) => self.answer(answers),
+                // Only hints without anybody waiting end as a silent check.
+                None => {}
+            }
+        }
+    }
+
+    /// Waits until there is a reason to look again.
+    async fn next(&mut self) -> Option<(Trigger, Vec<Answer>)> {
+        loop {
+            if self.shutdown.is_triggered() {
+                return None;
+            }
+            if let Some(next) = self.inbox.take() {
+                return Some(next);
+            }
+            // Each arm may be dropped: the inbox keeps what it received, the others hold nothing.
+            tokio::select! {
+                biased;
+                () = self.shutdown.wait() => return None,
+                more = self.inbox.receive() => if !more { return None },
+                () = sleep_until(self.retry_at) => return Some((Trigger::Retry, Vec::new())),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, trigger: Trigger) -> Option<Outcome> {
+        let Some(report) = self.pipeline.attempt(trigger, &mut self.inbox).await else {
+            self.status_tx.send_modify(|status| status.checks += 1);
+            return None;
+        };
+        self.attempts += 1;
+        let outcome = Arc::new(ReloadOutcome { n: self.attempts, ..report });
+        outcome.log();
+        self.schedule_retry(&outcome);
+        self.status_tx.send_modify(|status| {
+            status.restart_pending.clone_from(self.pipeline.restart_pending());
+            status.push(Arc::clone(&outcome));
+        });
+        Some(outcome.outcome)
+    }
+
+    fn schedule_retry(&mut self, outcome: &ReloadOutcome) {
+        let is_passing = outcome.rejection.as_ref().is_some_and(|rejection| rejection.passing);
+        if !is_passing || outcome.input_is_new {
+            self.retry.reset();
+        }
+        self.retry_at = is_passing.then(|| Instant::now() + self.retry.pause());
+    }
+
+    fn answer(&self, answers: Vec<Answer>) {
+        let last = self.status_tx.borrow().attempts.back().map(Arc::clone);
+        for answer_tx in answers {
+            send(answer_tx, last.clone().ok_or(crate::reload::TriggerError::TaskGone));
+        }
+    }
+}
+
+impl<D> std::fmt::Debug for ReloaderTask<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReloaderTask").field("attempts", &self.attempts).finish_non_exhaustive()
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

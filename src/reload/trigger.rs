@@ -1,0 +1,81 @@
+//! Watches directories through inotify and turns whatever happens in them into a bare "look again".
+//!
+//! Directories, never files: a watch on a file sees the first rename over it, and then nothing for ever.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+
+use crate::config::files::FileStat;
+
+/// A set of armed directories. It is never changed but replaced, the new one being armed before the old one goes:
+/// removing one path from inotify would disarm every other path to the same directory.
+#[derive(Debug)]
+pub(super) struct DirectoryWatch {
+    /// Ends its thread and its watches when dropped.
+    _watcher: RecommendedWatcher,
+    directories: Vec<Directory>,
+}
+
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    /// Device and inode of what is watched; `None` while there is nothing.
+    id: Option<(u64, u64)>,
+}
+
+impl DirectoryWatch {
+    /// Watches all that exist. `events_tx` needs a depth of 1: what finds it full is said already. Blocks.
+    pub(super) fn arm(directories: &[PathBuf], events_tx: mpsc::Sender<()>) -> Result<Self, notify::Error> {
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if is_hint(&event) {
+                // Full: a hint waits already. Closed: nobody looks any more.
+                let _full_or_closed = events_tx.try_send(());
+            }
+        })?;
+        let mut watched = BTreeSet::new();
+        let mut armed = Vec::new();
+        for path in directories {
+            let before = id(path);
+            let is_new = before.is_some_and(|id| watched.insert(id));
+            if is_new && let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
+                match error.kind {
+                    notify::ErrorKind::PathNotFound => {}
+                    notify::ErrorKind::Io(ref error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    _ => return Err(error),
+                }
+            }
+            // Replaced while it was armed: which of the two is watched is not known, so it is armed again.
+            let id = before.filter(|before| id(path) == Some(*before));
+            armed.push(Directory { path: path.clone(), id });
+        }
+        Ok(Self { _watcher: watcher, directories: armed })
+    }
+
+    /// Which directories are not there. Empty: all is watched.
+    pub(super) fn is_complete(&self) -> bool {
+        self.directories.iter().all(|directory| directory.id.is_some())
+    }
+
+    /// Whether each path still leads to the directory that is watched. Blocks.
+    pub(super) fn is_current(&self) -> bool {
+        self.directories.iter().all(|directory| id(&directory.path) == directory.id)
+    }
+}
+
+fn id(path: &Path) -> Option<(u64, u64)> {
+    FileStat::of(path).ok().map(|stat| stat.id())
+}
+
+/// Reading is an event too, and our own reads would never end; everything else may matter, errors and an overflown
+/// queue included.
+fn is_hint(event: &notify::Result<notify::Event>) -> bool {
+    match event.as_ref().map(|event| event.kind) {
+        Ok(EventKind::Access(AccessKind::Close(AccessMode::Write))) => true,
+        Ok(EventKind::Access(_)) => false,
+        Ok(_) | Err(_) => true,
+    }
+}

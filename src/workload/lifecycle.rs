@@ -1,0 +1,292 @@
+//! Start and stop of one workload, and the end of all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt as _, join_all};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::error::{Blame, Chain};
+use crate::task::{self, Backoff, Shutdown};
+use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, WorkloadStatus};
+use crate::workload::http::HttpTarget;
+use crate::workload::route::Route;
+use crate::workload::start::{Assembled, StartError, log_started};
+use crate::workload::table::{Begin, Phase, StartNumber, Stopped};
+use crate::workload::{Waiting, Workloads, status};
+
+/// Pauses between the starts of a static workload that fails.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// A start under way: who waits for it, and how it is told to end.
+struct Starting {
+    id: WorkloadId,
+    number: StartNumber,
+    spec: Arc<WorkloadSpec>,
+    cancel: Shutdown,
+    end_tx: watch::Sender<Option<WorkloadStatus>>,
+}
+
+impl Workloads {
+    /// Reserves `id` and begins the start, or joins the same one under way. The future yields when it has ended, well
+    /// or not; dropping it changes nothing.
+    pub(crate) fn start(&self, id: WorkloadId, spec: Arc<WorkloadSpec>) -> BoxFuture<'static, WorkloadStatus> {
+        if self.is_draining() {
+            return ready(status(&id, WorkloadState::Error, "host is draining"));
+        }
+        let (end_tx, end) = watch::channel(None);
+        let cancel = Shutdown::default();
+        let begun = self.table().begin(&id, &spec, || Waiting { end: end.clone(), cancel: cancel.clone() });
+        match begun {
+            Begin::Reserved(number) => {
+                let starting = Starting { id: id.clone(), number, spec, cancel, end_tx };
+                drop(task::spawn_on(&self.0.workers, "start", self.clone().run_start(starting)));
+                wait(id, end)
+            }
+            Begin::Joins(waiting) => wait(id, waiting.end),
+            Begin::Runs => ready(status(&id, WorkloadState::Running, "")),
+            Begin::Taken => {
+                let message = format!(
+                    "Workload ID [{id}] already exists (the existing workload must be stopped to reuse the ID)"
+                );
+                ready(status(&id, WorkloadState::Error, &message))
+            }
+        }
+    }
+
+    async fn run_start(self, starting: Starting) {
+        let Starting { id, number, spec, cancel, end_tx } = starting;
+        let began = Instant::now();
+        let plugins = self.plugins();
+        let built = tokio::select! {
+            biased;
+            () = cancel.wait() => None,
+            built = self.build(&id, &spec, &plugins) => Some(built),
+        };
+        let end = match built {
+            None => None,
+            Some(Ok(assembled)) => self.publish(number, assembled, began).await,
+            Some(Err(error)) => self.record_failure(&id, number, &spec, &error),
+        };
+        let end = end.unwrap_or_else(|| status(&id, WorkloadState::Stopping, "Workload was stopped while starting"));
+        end_tx.send_replace(Some(end));
+    }
+
+    /// Makes `assembled` visible, unless it was stopped meanwhile.
+    async fn publish(&self, number: StartNumber, assembled: Assembled, began: Instant) -> Option<WorkloadStatus> {
+        // A reload that changes the plugins is waited for here; what it left behind is what this is linked against.
+        let publishing = self.0.publishing.read().await;
+        let current = self.plugins();
+        let assembled = if Arc::ptr_eq(&assembled.plugins, &current) {
+            assembled
+        } else {
+            let Assembled { id, spec, compiled, .. } = assembled;
+            match self.assemble(&id, &spec, compiled, &current) {
+                Ok(assembled) => assembled,
+                Err(error) => return self.record_failure(&id, number, &spec, &error),
+            }
+        };
+        let assembled = Arc::new(assembled);
+        {
+            let mut table = self.table();
+            if !table.finish(&assembled.id, number, Ok(Arc::clone(&assembled))) {
+                return None;
+            }
+            self.route(&assembled);
+        }
+        drop(publishing);
+        log_started(&assembled, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        Some(status(&assembled.id, WorkloadState::Running, ""))
+    }
+
+    /// Call with the table locked.
+    pub(super) fn route(&self, assembled: &Assembled) {
+        if let Some((binding, route)) = &assembled.route {
+            self.0.routes.publish(binding, Arc::clone(route) as Arc<dyn HttpTarget>);
+        }
+    }
+
+    fn record_failure(
+        &self,
+        id: &WorkloadId,
+        number: StartNumber,
+        spec: &Arc<WorkloadSpec>,
+        error: &StartError,
+    ) -> Option<WorkloadStatus> {
+        let reason: Arc<str> = Chain(error).to_string().into();
+        if !self.table().finish(id, number, Err(Arc::clone(&reason))) {
+            return None;
+        }
+        match error.blame() {
+            Blame::Host => error!(workload.id = %id, error = %reason, "workload failed to start"),
+            Blame::Configuration | Blame::Workload | Blame::Caller | Blame::Remote => {
+                warn!(workload.id = %id, error = %reason, "workload failed to start");
+            }
+        }
+        if spec.origin == WorkloadOrigin::Static {
+            self.retry_later(id, number, spec);
+        }
+        Some(status(id, WorkloadState::Error, &reason))
+    }
+
+    /// Starts a failed static workload again, for as long as nothing else happens to it.
+    pub(super) fn retry_later(&self, id: &WorkloadId, number: StartNumber, spec: &Arc<WorkloadSpec>) {
+        let (workloads, id, spec) = (self.clone(), id.clone(), Arc::clone(spec));
+        drop(task::spawn_on(&self.0.workers, "retry", async move {
+            let mut number = number;
+            let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.pause()) => {}
+                    () = workloads.0.plugins_changed.notified() => backoff.reset(),
+                }
+                if !workloads.is_failed(&id, number) {
+                    return;
+                }
+                // Built first and begun afterwards: while it fails, the record keeps saying why.
+                let began = Instant::now();
+                let plugins = workloads.plugins();
+                let Ok(assembled) = workloads.build(&id, &spec, &plugins).await else { continue };
+                if !workloads.is_failed(&id, number) || workloads.is_draining() {
+                    return;
+                }
+                let begun = workloads
+                    .table()
+                    .begin(&id, &spec, || Waiting { end: watch::channel(None).1, cancel: Shutdown::default() });
+                let Begin::Reserved(reserved) = begun else { return };
+                number = reserved;
+                drop(workloads.publish(number, assembled, began).await);
+                return;
+            }
+        }));
+    }
+
+    fn is_failed(&self, id: &WorkloadId, number: StartNumber) -> bool {
+        self.table().get(id).is_some_and(|entry| entry.number == number && matches!(entry.phase, Phase::Failed(_)))
+    }
+
+    /// Begins the stop and says so; what is in flight ends behind it.
+    pub(crate) fn stop(&self, id: &WorkloadId) -> WorkloadStatus {
+        let stopped = {
+            let mut table = self.table();
+            let stopped = table.begin_stop(id);
+            if let Stopped::Running(_, assembled) = &stopped
+                && let Some((_binding, route)) = &assembled.route
+            {
+                route.begin_stop();
+            }
+            stopped
+        };
+        match stopped {
+            Stopped::NotFound => return status(id, WorkloadState::NotFound, ""),
+            Stopped::Already => {}
+            Stopped::Starting(number, waiting) => {
+                waiting.cancel.trigger();
+                let (workloads, id) = (self.clone(), id.clone());
+                drop(task::spawn_on(&self.0.workers, "stop", async move {
+                    drop(wait(id.clone(), waiting.end).await);
+                    workloads.table().forget(&id, number);
+                    info!(workload.id = %id, "workload stopped while starting");
+                }));
+            }
+            Stopped::Running(number, assembled) => {
+                let workloads = self.clone();
+                drop(task::spawn_on(&self.0.workers, "stop", async move {
+                    let lame_duck = workloads.settings().drain.lame_duck;
+                    workloads.end(&assembled, lame_duck).await;
+                    workloads.release(number, assembled);
+                }));
+            }
+        }
+        status(id, WorkloadState::Stopping, "")
+    }
+
+    /// Withdraws a workload from the router after `lame_duck` and lets its work in flight end. `true`: all of it did.
+    pub(super) async fn end(&self, assembled: &Assembled, lame_duck: Duration) -> bool {
+        let Some((_binding, route)) = &assembled.route else { return true };
+        // One deadline from here on, so that a stop is over after `timeout` whatever happens in between.
+        let deadline = Instant::now() + self.settings().drain.timeout.max(lame_duck);
+        if !lame_duck.is_zero() {
+            tokio::time::sleep(lame_duck).await;
+        }
+        self.withdraw(route);
+        let forced = route.drain(deadline).await;
+        if forced > 0 {
+            warn!(workload.id = %assembled.id, forced, "calls in flight were cut: they did not end within drain.timeout");
+        }
+        forced == 0
+    }
+
+    /// Frees all that is left of a workload whose work has ended.
+    pub(super) fn release(&self, number: StartNumber, assembled: Arc<Assembled>) {
+        let id = assembled.id.clone();
+        // Plugins let go of what nothing is bound to any more, so the bindings go first.
+        drop(assembled);
+        self.plugins().unbind(&id);
+        self.table().forget(&id, number);
+        info!(workload.id = %id, "workload stopped");
+    }
+
+    pub(super) fn withdraw(&self, route: &Arc<Route>) {
+        let target: Arc<dyn HttpTarget> = Arc::clone(route) as Arc<dyn HttpTarget>;
+        self.0.routes.withdraw(&target);
+    }
+
+    /// From now on no start begins.
+    pub(crate) fn begin_drain(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is left to wait for: no workload, or none with work in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.table()
+            .iter()
+            .filter_map(|(_id, entry)| match &entry.phase {
+                Phase::Running(assembled) => assembled.route.as_ref().map(|(_binding, route)| route.in_flight()),
+                Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
+            })
+            .sum()
+    }
+
+    /// Ends every workload: starts are cancelled, calls in flight end by `deadline` or are cut.
+    pub(crate) async fn end_all(&self, deadline: Instant) -> usize {
+        self.begin_drain();
+        let mut running = Vec::new();
+        {
+            let mut table = self.table();
+            let ids: Vec<WorkloadId> = table.iter().map(|(id, _entry)| id.clone()).collect();
+            for id in ids {
+                match table.begin_stop(&id) {
+                    Stopped::Running(_number, assembled) => running.push(assembled),
+                    Stopped::Starting(_number, waiting) => waiting.cancel.trigger(),
+                    Stopped::Already | Stopped::NotFound => {}
+                }
+            }
+        }
+        let drains = running.iter().filter_map(|assembled| assembled.route.as_ref()).map(|(_binding, route)| {
+            self.withdraw(route);
+            route.drain(deadline)
+        });
+        join_all(drains).await.into_iter().sum()
+    }
+}
+
+fn ready(status: WorkloadStatus) -> BoxFuture<'static, WorkloadStatus> {
+    futures::future::ready(status).boxed()
+}
+
+/// The end of a start; if its task died, an error that says so.
+fn wait(id: WorkloadId, mut end: watch::Receiver<Option<WorkloadStatus>>) -> BoxFuture<'static, WorkloadStatus> {
+    async move {
+        match end.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone(),
+            Err(_task_died) => None,
+        }
+        .unwrap_or_else(|| status(&id, WorkloadState::Error, "the start was abandoned"))
+    }
+    .boxed()
+}

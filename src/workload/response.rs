@@ -1,0 +1,202 @@
+//! One call of a guest's HTTP handler: the guest is polled by whoever waits for the response, without a task of its own.
+//!
+//! ```text
+//!  begin --> head() polls the guest until the response's head is there
+//!              |                       \
+//!              v                        +--> the guest ended, trapped or was cut: an error
+//!            GuestBody: each poll for a frame polls the guest first
+//!              |  the body ended, or the client went away, and the guest still works
+//!              v
+//!            a task polls the rest, for a bounded time
+//! ```
+//!
+//! So the head and the first frame reach the connection together, and a dropped request drops its guest.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::{debug, warn};
+use wasmtime_wasi_http::handler::ProxyPre;
+
+use crate::task;
+use crate::workload::http::{Body, BodyError, CallError};
+use crate::workload::http_p2;
+use crate::workload::http_p3;
+use crate::workload::route::{InFlight, Route};
+
+/// How long the guest of a client that went away may go on.
+const ABANDONED_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the guest's side sends: a head with its body, or why there is none.
+pub(crate) type Head = Result<::http::Response<Body>, anyhow::Error>;
+
+/// The guest's whole work on one request, with the store in it.
+type GuestWork = BoxFuture<'static, anyhow::Result<()>>;
+
+/// A call that has begun.
+pub(crate) struct GuestResponse {
+    work: GuestWork,
+    head: oneshot::Receiver<Head>,
+    after: After,
+}
+
+/// What is kept for the time after the head.
+struct After {
+    call_timeout: Duration,
+    workload: crate::types::WorkloadId,
+}
+
+impl GuestResponse {
+    /// Makes the future that instantiates the component and calls its handler; nothing runs yet.
+    pub(crate) fn begin(
+        route: &Arc<Route>,
+        request: ::http::Request<Body>,
+        permit: OwnedSemaphorePermit,
+        in_flight: InFlight,
+    ) -> Result<Self, CallError> {
+        if route.linked.http.is_none() {
+            return Err(CallError::Unavailable);
+        }
+        let (head_tx, head) = oneshot::channel();
+        let after = After { call_timeout: route.call_timeout, workload: route.item.workload_id.clone() };
+        let route = Arc::clone(route);
+        let work = async move {
+            // In this order: the store goes first, then its place among the instances, then the count.
+            let _in_flight = in_flight;
+            let _permit = permit;
+            tokio::select! {
+                biased;
+                () = route.cut().wait() => Err(anyhow::anyhow!("the workload was stopped")),
+                done = run(&route, request, head_tx) => done,
+            }
+        };
+        Ok(Self { work: work.boxed(), head, after })
+    }
+}
+
+async fn run(route: &Route, request: ::http::Request<Body>, head_tx: oneshot::Sender<Head>) -> anyhow::Result<()> {
+    let store = route.engine.store(&route.item);
+    match &route.linked.http {
+        Some(ProxyPre::P2(pre)) => http_p2::call(store, pre, request, head_tx).await,
+        Some(ProxyPre::P3(pre)) => http_p3::call(store, pre, request, head_tx).await,
+        None => Ok(()),
+    }
+}
+
+/// Runs the guest until it has sent the response's head.
+pub(crate) async fn head(call: GuestResponse) -> Result<::http::Response<Body>, CallError> {
+    let GuestResponse { mut work, mut head, after } = call;
+    let (head, rest) = tokio::select! {
+        biased;
+        // The guest first: what it writes right after the head is then there when the body is first asked.
+        done = &mut work => (match head.try_recv() {
+            Ok(head) => head,
+            Err(_never_sent) => Err(match done {
+                Ok(()) => anyhow::anyhow!("the guest ended without a response"),
+                Err(error) => error,
+            }),
+        }, None),
+        sent = &mut head => match sent {
+            Ok(head) => (head, Some(work)),
+            // The sender is gone but the guest goes on: let it end, to learn why.
+            Err(_dropped) => (Err(work.await.err().unwrap_or_else(|| anyhow::anyhow!("no response was set"))), None),
+        },
+    };
+    match head {
+        Ok(response) => Ok(response.map(|inner| GuestBody { inner, work: rest, after, failed: false }.boxed_unsync())),
+        Err(error) => {
+            debug!(workload.id = %after.workload, error = format!("{error:#}"), "guest failed before a response");
+            Err(CallError::Guest(error))
+        }
+    }
+}
+
+/// The body of a guest's response.
+struct GuestBody {
+    inner: Body,
+    work: Option<GuestWork>,
+    after: After,
+    failed: bool,
+}
+
+impl GuestBody {
+    /// Whether the guest failed, now or before.
+    fn poll_guest(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(work) = &mut self.work
+            && let Poll::Ready(done) = work.poll_unpin(cx)
+        {
+            self.work = None;
+            if let Err(error) = done {
+                debug!(workload.id = %self.after.workload, error = format!("{error:#}"), "guest failed after the head");
+                self.failed = true;
+            }
+        }
+        self.failed
+    }
+
+    /// Lets what the guest still does end behind the response.
+    fn leave_guest(&mut self, limit: Duration) {
+        let Some(work) = self.work.take() else { return };
+        let workload = self.after.workload.clone();
+        // Dropped with the runtime: then there is nobody left to run it, and it goes with the rest.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        drop(task::spawn("guest-rest", async move {
+            match tokio::time::timeout(limit, work).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    debug!(workload.id = %workload, error = format!("{error:#}"), "guest failed after its response");
+                }
+                Err(_elapsed) => {
+                    warn!(workload.id = %workload, limit = ?limit, "guest went on after its response and was ended");
+                }
+            }
+        }));
+    }
+}
+
+impl http_body::Body for GuestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let failed = self.poll_guest(cx);
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            // A body that its guest did not live to finish must not look finished.
+            Poll::Ready(None) | Poll::Pending if failed => {
+                Poll::Ready(Some(Err(BodyError::InternalError(Some("the guest failed".to_owned())))))
+            }
+            Poll::Ready(None) => {
+                let limit = self.after.call_timeout;
+                self.leave_guest(limit);
+                Poll::Ready(None)
+            }
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.failed && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for GuestBody {
+    fn drop(&mut self) {
+        let limit =
+            if http_body::Body::is_end_stream(&self.inner) { self.after.call_timeout } else { ABANDONED_TIME_MAX };
+        self.leave_guest(limit);
+    }
+}

@@ -1,0 +1,322 @@
+//! Building a workload: validate, pull, compile, plan, link, bind. Nothing here is visible to anyone until it is published.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use tracing::{debug, info, warn};
+
+use crate::artifact::{ArtifactError, ArtifactRequest};
+use crate::engine::compile::{CompileError, Compiled};
+use crate::engine::inspect::Import;
+use crate::engine::link::{self, LinkError, Linked};
+use crate::engine::plan::{self, MissingImports, Offers, PluginImport};
+use crate::engine::stdio::GuestLog;
+use crate::engine::{Bindings, ItemCtx};
+use crate::error::Blame;
+use crate::plugin::{BindError, BindRequest, PluginSet};
+use crate::types::{ComponentName, ComponentSpec, WorkloadId, WorkloadSpec};
+use crate::wit::{ImportName, WitInterface};
+use crate::workload::Workloads;
+use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
+use crate::workload::http::HttpBinding;
+use crate::workload::route::Route;
+
+/// Why a workload does not start; the text is what the operator and people read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0} is not implemented yet")]
+    NotImplemented(&'static str),
+    #[error("component name '{0}' is used twice in the workload")]
+    DuplicateComponent(ComponentName),
+    #[error(transparent)]
+    Http(#[from] BindingError),
+    #[error("failed to pull image for component '{component}'")]
+    Pull {
+        component: ComponentName,
+        #[source]
+        cause: ArtifactError,
+    },
+    #[error("failed to compile component '{component}'")]
+    Compile {
+        component: ComponentName,
+        #[source]
+        cause: CompileError,
+    },
+    #[error(transparent)]
+    Missing(#[from] MissingImports),
+    #[error("failed to link component '{component}'")]
+    Link {
+        component: ComponentName,
+        #[source]
+        cause: LinkError,
+    },
+    #[error("plugin '{plugin}' failed to bind component '{component}'")]
+    Bind {
+        plugin: &'static str,
+        component: ComponentName,
+        #[source]
+        cause: BindError,
+    },
+    /// The runtime that should have built it is going away.
+    #[error("the host is stopping")]
+    HostStopping,
+}
+
+impl StartError {
+    /// Who has to act.
+    pub(crate) fn blame(&self) -> Blame {
+        match self {
+            Self::Pull { cause, .. } => cause.blame(),
+            Self::HostStopping => Blame::Host,
+            Self::NotImplemented(_)
+            | Self::DuplicateComponent(_)
+            | Self::Http(_)
+            | Self::Compile { .. }
+            | Self::Missing(_)
+            | Self::Link { .. }
+            | Self::Bind { .. } => Blame::Workload,
+        }
+    }
+}
+
+/// A workload that could serve: everything resolved, nothing published.
+#[derive(Debug)]
+pub(crate) struct Assembled {
+    pub(crate) id: WorkloadId,
+    pub(crate) spec: Arc<WorkloadSpec>,
+    /// In the order of the components.
+    pub(crate) compiled: Vec<Arc<Compiled>>,
+    /// What it was linked against.
+    pub(crate) plugins: Arc<PluginSet>,
+    /// Which plugin serves which of its imports.
+    pub(crate) served: Vec<(&'static str, ImportName)>,
+    /// Set if a component takes requests.
+    pub(crate) route: Option<Routed>,
+    /// Kept so that what another component of the workload is bound to lives as long as the workload.
+    _items: Vec<Item>,
+}
+
+/// What requests a workload asks for, and what answers them.
+pub(crate) type Routed = (HttpBinding, Arc<Route>);
+
+/// One component, linked and bound.
+#[derive(Debug)]
+struct Item {
+    linked: Arc<Linked>,
+    ctx: Arc<ItemCtx>,
+}
+
+/// What can be told from the spec alone.
+pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), StartError> {
+    if spec.service.is_some() {
+        return Err(StartError::NotImplemented("a workload with a service"));
+    }
+    if spec.components.iter().any(|component| !component.local_resources.volume_mounts.is_empty()) {
+        return Err(StartError::NotImplemented("mounting volumes"));
+    }
+    for (index, component) in spec.components.iter().enumerate() {
+        if spec.components.iter().take(index).any(|other| other.name == component.name) {
+            return Err(StartError::DuplicateComponent(component.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+impl Workloads {
+    /// Pulls and compiles everything at once, then assembles it.
+    pub(crate) async fn build(
+        &self,
+        id: &WorkloadId,
+        spec: &Arc<WorkloadSpec>,
+        plugins: &Arc<PluginSet>,
+    ) -> Result<Assembled, StartError> {
+        validate(spec)?;
+        let compiled = try_join_all(spec.components.iter().map(|component| self.compile(component))).await?;
+        self.assemble(id, spec, compiled, plugins)
+    }
+
+    async fn compile(&self, component: &ComponentSpec) -> Result<Arc<Compiled>, StartError> {
+        let request = ArtifactRequest {
+            source: &component.image,
+            policy: component.pull_policy,
+            secret: component.pull_secret.as_ref(),
+        };
+        let artifact = self
+            .artifacts()
+            .get(request)
+            .await
+            .map_err(|cause| StartError::Pull { component: component.name.clone(), cause })?;
+        // Held for the compile only: a registry that hangs takes no turn from others.
+        let _turn = self.compile_turn().await.ok_or(StartError::HostStopping)?;
+        self.engine()
+            .compile(&artifact.digest.to_string(), artifact.bytes)
+            .await
+            .map_err(|cause| StartError::Compile { component: component.name.clone(), cause })
+    }
+
+    /// Plans, links and binds compiled components against `plugins`: no I/O, a few hundred microseconds each.
+    pub(crate) fn assemble(
+        &self,
+        id: &WorkloadId,
+        spec: &Arc<WorkloadSpec>,
+        compiled: Vec<Arc<Compiled>>,
+        plugins: &Arc<PluginSet>,
+    ) -> Result<Assembled, StartError> {
+        let guest_log = Arc::new(GuestLog::new());
+        let mut items = Vec::with_capacity(compiled.len());
+        let mut served = Vec::new();
+        for (component, compiled) in spec.components.iter().zip(&compiled) {
+            let offers = OffersOf { plugins, entries: &spec.host_interfaces };
+            let planned = plan::plan(&component.name, &compiled.inspected, &offers)?;
+            let linked = self.link(component, compiled, plugins, &planned)?;
+            let item = bind(id, spec, component, &guest_log, plugins, &planned)?;
+            served.extend(planned.into_iter().filter_map(|planned| {
+                plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
+            }));
+            items.push(Item { linked, ctx: item });
+        }
+        let route = self.route_of(id, spec, &items)?;
+        Ok(Assembled {
+            id: id.clone(),
+            spec: Arc::clone(spec),
+            compiled,
+            plugins: Arc::clone(plugins),
+            served,
+            route,
+            _items: items,
+        })
+    }
+
+    /// A workload is routed if one of its entries asks for requests and one of its components takes them.
+    fn route_of(&self, id: &WorkloadId, spec: &WorkloadSpec, items: &[Item]) -> Result<Option<Routed>, StartError> {
+        let entry = spec.host_interfaces.iter().find(|entry| entry.is_incoming_http_handler());
+        let mut handlers = items.iter().filter(|item| item.linked.http.is_some());
+        let (entry, handler) = match (entry, handlers.next()) {
+            (Some(entry), Some(handler)) => (entry, handler),
+            (Some(_entry), None) => {
+                warn!(workload.id = %id, "no component of the workload exports a wasi:http handler: nothing is routed to it");
+                return Ok(None);
+            }
+            (None, Some(_handler)) => {
+                warn!(workload.id = %id, "a component exports a wasi:http handler, but no wasi:http entry of the workload routes to it");
+                return Ok(None);
+            }
+            (None, None) => return Ok(None),
+        };
+        for further in handlers {
+            warn!(workload.id = %id, component = %further.ctx.component, "only the first exporter of a wasi:http handler is routed to");
+        }
+        let ParsedBinding { binding, dropped_aliases } = parse_binding(&entry.config)?;
+        if !dropped_aliases.is_empty() {
+            warn!(workload.id = %id, dropped = ?dropped_aliases, "aliases that are no host names are ignored");
+        }
+        let timeout = self.settings().limits.call_timeout;
+        let route = Route::new(self.engine().clone(), Arc::clone(&handler.ctx), Arc::clone(&handler.linked), timeout);
+        Ok(Some((binding, Arc::new(route))))
+    }
+
+    fn link(
+        &self,
+        component: &ComponentSpec,
+        compiled: &Compiled,
+        plugins: &PluginSet,
+        planned: &[PluginImport],
+    ) -> Result<Arc<Linked>, StartError> {
+        let failed = |cause| StartError::Link { component: component.name.clone(), cause };
+        self.linked().get_or_link(compiled, plugins, planned, || {
+            let mut linker = self.engine().linker();
+            for PluginImport { import, plugin } in planned {
+                if let Some(plugin) = plugins.plugins().get(*plugin) {
+                    plugin.link(&mut linker, import).map_err(|error| failed(LinkError::Import(error.into())))?;
+                }
+            }
+            link::link(&linker, compiled).map(Arc::new).map_err(failed)
+        })
+    }
+}
+
+fn bind(
+    id: &WorkloadId,
+    spec: &WorkloadSpec,
+    component: &ComponentSpec,
+    guest_log: &Arc<GuestLog>,
+    plugins: &PluginSet,
+    planned: &[PluginImport],
+) -> Result<Arc<ItemCtx>, StartError> {
+    let mut bindings = Bindings::default();
+    for (index, plugin) in plugins.plugins().iter().enumerate() {
+        let imports: Vec<&ImportName> =
+            planned.iter().filter(|planned| planned.plugin == index).map(|planned| &planned.import).collect();
+        if imports.is_empty() {
+            continue;
+        }
+        let entries: Vec<WitInterface> = spec
+            .host_interfaces
+            .iter()
+            .filter(|entry| imports.iter().any(|import| import.is_asked_for_by(entry)))
+            .cloned()
+            .collect();
+        let request = BindRequest {
+            workload_id: id,
+            workload_name: &spec.name,
+            workload_namespace: &spec.namespace,
+            component: &component.name,
+            entries: &entries,
+            local_resources: &component.local_resources,
+        };
+        let bound = plugin.bind(&request).map_err(|cause| StartError::Bind {
+            plugin: plugin.id(),
+            component: component.name.clone(),
+            cause,
+        })?;
+        bindings.insert(plugin.id(), bound);
+    }
+    Ok(Arc::new(ItemCtx {
+        workload_id: id.clone(),
+        workload_name: Arc::from(spec.name.as_str()),
+        workload_namespace: Arc::from(spec.namespace.as_str()),
+        component: component.name.clone(),
+        bindings,
+        guest_log: Arc::clone(guest_log),
+        environment: component.local_resources.environment.clone().into_iter().collect(),
+        memory_limit: component.local_resources.memory_limit,
+    }))
+}
+
+/// What the plugins offer to one workload: an interface needs a plugin that serves it and an entry that asks for it.
+struct OffersOf<'a> {
+    plugins: &'a PluginSet,
+    entries: &'a [WitInterface],
+}
+
+impl Offers for OffersOf<'_> {
+    fn plugin_for(&self, import: &Import) -> Option<usize> {
+        if import.label.is_some() || !self.entries.iter().any(|entry| import.name.is_asked_for_by(entry)) {
+            return None;
+        }
+        self.plugins.plugins().iter().position(|plugin| plugin.serves(&import.name))
+    }
+
+    fn remedy(&self, import: &Import) -> String {
+        if import.label.is_some() {
+            return "named imports are not implemented yet".to_owned();
+        }
+        let ImportName { namespace, package, interface, .. } = &import.name;
+        match (self.plugins.provider_of(&import.name), self.plugins.suggestion(&import.name)) {
+            (Some(_plugin), _) => {
+                format!("add a hostInterfaces entry {namespace}:{package}/{interface} to the workload")
+            }
+            (None, Some(suggestion)) => suggestion,
+            (None, None) => "no plugin of this host serves it".to_owned(),
+        }
+    }
+}
+
+/// Logs what was assembled, once it is published.
+pub(crate) fn log_started(assembled: &Assembled, took_ms: u64) {
+    let digests: Vec<&str> = assembled.compiled.iter().map(|compiled| &*compiled.digest).collect();
+    info!(workload.id = %assembled.id, workload.name = %assembled.spec.name, digests = ?digests, took_ms, "workload started");
+    if let Some((binding, _route)) = &assembled.route {
+        debug!(workload.id = %assembled.id, hosts = ?binding.hosts, path = %binding.path, "workload routed");
+    }
+}

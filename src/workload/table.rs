@@ -1,0 +1,221 @@
+//! The state machine over workload ids: pure, no async, no lock, no clock.
+//!
+//! ```text
+//!            begin                 finish(Ok)                begin_stop           forget
+//!  (absent) --------> Starting ------------------> Running -------------> Stopping ------> (absent)
+//!                        |  finish(Err) or fail       |  fail                ^
+//!                        +------------> Failed <------+                      |
+//!                        |                |  begin: Starting again           |
+//!                        +----------------|------- begin_stop ---------------+
+//!                                         +------- begin_stop: (absent), answered as Stopping
+//! ```
+//!
+//! Every start has a number of its own, so that the end of an old start can never be taken for that of a new one.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::types::{ComponentSpec, ServiceSpec, WorkloadId, WorkloadSpec, WorkloadState};
+
+/// Failures that are remembered; the oldest is dropped for a new one. A record is a few hundred bytes.
+const FAILED_MAX: usize = 1024;
+
+/// Which of the starts of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct StartNumber(u64);
+
+/// All workloads of the host; `W` is what a starting one is known by, `R` what a running one is.
+#[derive(Debug)]
+pub(crate) struct Table<W, R> {
+    entries: HashMap<WorkloadId, Entry<W, R>>,
+    failed: VecDeque<WorkloadId>,
+    last_start: u64,
+}
+
+/// One workload.
+#[derive(Debug)]
+pub(crate) struct Entry<W, R> {
+    pub(crate) number: StartNumber,
+    pub(crate) spec: Arc<WorkloadSpec>,
+    pub(crate) phase: Phase<W, R>,
+}
+
+/// Where one workload is.
+#[derive(Debug)]
+pub(crate) enum Phase<W, R> {
+    Starting(W),
+    Running(R),
+    Stopping,
+    Failed(Arc<str>),
+}
+
+impl<W, R> Entry<W, R> {
+    pub(crate) fn state(&self) -> WorkloadState {
+        match self.phase {
+            Phase::Starting(_) => WorkloadState::Starting,
+            Phase::Running(_) => WorkloadState::Running,
+            Phase::Stopping => WorkloadState::Stopping,
+            Phase::Failed(_) => WorkloadState::Error,
+        }
+    }
+}
+
+/// What a start finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begin<W> {
+    /// The id is reserved for a start with this number.
+    Reserved(StartNumber),
+    /// The same is being started.
+    Joins(W),
+    /// The same runs.
+    Runs,
+    /// Something else has this id, or it is being stopped.
+    Taken,
+}
+
+/// What a stop finds.
+#[derive(Debug)]
+pub(crate) enum Stopped<W, R> {
+    /// It was starting: tell the start.
+    Starting(StartNumber, W),
+    /// It ran: drain it, then forget the number.
+    Running(StartNumber, R),
+    /// It is being stopped already, or had failed and is now forgotten.
+    Already,
+    /// No such workload.
+    NotFound,
+}
+
+impl<W, R> Default for Table<W, R> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), failed: VecDeque::new(), last_start: 0 }
+    }
+}
+
+impl<W: Clone, R: Clone> Table<W, R> {
+    /// Reserves `id` for a start of `spec`, unless it is taken. `waiting` is made only for a reservation.
+    pub(crate) fn begin(&mut self, id: &WorkloadId, spec: &Arc<WorkloadSpec>, waiting: impl FnOnce() -> W) -> Begin<W> {
+        if let Some(entry) = self.entries.get(id) {
+            let same = same_content(&entry.spec, spec);
+            match &entry.phase {
+                Phase::Starting(waiting) if same => return Begin::Joins(waiting.clone()),
+                Phase::Running(_) if same => return Begin::Runs,
+                Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => return Begin::Taken,
+                Phase::Failed(_) => {}
+            }
+        }
+        let number = self.next_number();
+        self.insert(id, Entry { number, spec: Arc::clone(spec), phase: Phase::Starting(waiting()) });
+        Begin::Reserved(number)
+    }
+
+    /// The start `number` is done; `false` if it was stopped meanwhile, and then nothing changed.
+    pub(crate) fn finish(&mut self, id: &WorkloadId, number: StartNumber, end: Result<R, Arc<str>>) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        if entry.number != number || !matches!(entry.phase, Phase::Starting(_)) {
+            return false;
+        }
+        match end {
+            Ok(running) => entry.phase = Phase::Running(running),
+            Err(reason) => {
+                entry.phase = Phase::Failed(reason);
+                self.remember_failed(id);
+            }
+        }
+        true
+    }
+
+    /// Puts a running workload in the place of whatever runs under `id`; gives back what ran.
+    pub(crate) fn replace(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, running: R) -> Option<Phase<W, R>> {
+        let number = self.next_number();
+        self.insert(id, Entry { number, spec, phase: Phase::Running(running) }).map(|entry| entry.phase)
+    }
+
+    /// Puts other parts in the place of those of a workload that still runs as `number`.
+    pub(crate) fn swap_running(&mut self, id: &WorkloadId, number: StartNumber, running: R) -> Option<R> {
+        let entry = self.entries.get_mut(id).filter(|entry| entry.number == number)?;
+        match &mut entry.phase {
+            Phase::Running(current) => Some(std::mem::replace(current, running)),
+            Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
+        }
+    }
+
+    /// Records a failure without a start, for a workload that could not even be begun.
+    pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, reason: Arc<str>) -> StartNumber {
+        let number = self.next_number();
+        self.insert(id, Entry { number, spec, phase: Phase::Failed(reason) });
+        self.remember_failed(id);
+        number
+    }
+
+    /// Begins the stop of `id`.
+    pub(crate) fn begin_stop(&mut self, id: &WorkloadId) -> Stopped<W, R> {
+        let Some(entry) = self.entries.get_mut(id) else { return Stopped::NotFound };
+        let number = entry.number;
+        match std::mem::replace(&mut entry.phase, Phase::Stopping) {
+            Phase::Starting(waiting) => Stopped::Starting(number, waiting),
+            Phase::Running(running) => Stopped::Running(number, running),
+            Phase::Stopping => Stopped::Already,
+            Phase::Failed(_reason) => {
+                self.entries.remove(id);
+                self.failed.retain(|failed| failed != id);
+                Stopped::Already
+            }
+        }
+    }
+
+    /// The stop of `number` is over.
+    pub(crate) fn forget(&mut self, id: &WorkloadId, number: StartNumber) {
+        if self.entries.get(id).is_some_and(|entry| entry.number == number && matches!(entry.phase, Phase::Stopping)) {
+            self.entries.remove(id);
+        }
+    }
+
+    pub(crate) fn get(&self, id: &WorkloadId) -> Option<&Entry<W, R>> {
+        self.entries.get(id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&WorkloadId, &Entry<W, R>)> {
+        self.entries.iter()
+    }
+
+    fn next_number(&mut self) -> StartNumber {
+        self.last_start += 1;
+        StartNumber(self.last_start)
+    }
+
+    fn insert(&mut self, id: &WorkloadId, entry: Entry<W, R>) -> Option<Entry<W, R>> {
+        self.failed.retain(|failed| failed != id);
+        self.entries.insert(id.clone(), entry)
+    }
+
+    fn remember_failed(&mut self, id: &WorkloadId) {
+        self.failed.push_back(id.clone());
+        if self.failed.len() > FAILED_MAX
+            && let Some(oldest) = self.failed.pop_front()
+        {
+            self.entries.remove(&oldest);
+        }
+    }
+}
+
+/// Equal by value, but for the pull secrets, which may have been rotated between two sends of one start.
+fn same_content(a: &WorkloadSpec, b: &WorkloadSpec) -> bool {
+    a == b || without_secrets(a) == without_secrets(b)
+}
+
+fn without_secrets(spec: &WorkloadSpec) -> WorkloadSpec {
+    WorkloadSpec {
+        components: spec
+            .components
+            .iter()
+            .map(|component| ComponentSpec { pull_secret: None, ..component.clone() })
+            .collect(),
+        service: spec.service.as_ref().map(|service| ServiceSpec { pull_secret: None, ..service.clone() }),
+        ..spec.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

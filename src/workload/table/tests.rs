@@ -1,0 +1,102 @@
+//! What each event does to each state.
+
+use super::*;
+use crate::types::{ArtifactSource, LocalResources, PullPolicy, PullSecret, WorkloadOrigin};
+
+type TestTable = Table<u8, u8>;
+
+fn spec(name: &str, secret: Option<&str>) -> Arc<WorkloadSpec> {
+    Arc::new(WorkloadSpec {
+        origin: WorkloadOrigin::Placed,
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        annotations: Default::default(),
+        components: vec![ComponentSpec {
+            name: "api".into(),
+            image: ArtifactSource::Oci("example.com/api:1".to_owned()),
+            pull_policy: PullPolicy::Unspecified,
+            pull_secret: secret
+                .map(|password| PullSecret { username: "robot".to_owned(), password: password.to_owned() }),
+            pool_size: None,
+            max_invocations: None,
+            max_concurrency: None,
+            local_resources: LocalResources::default(),
+        }],
+        service: None,
+        host_interfaces: Vec::new(),
+        volumes: Vec::new(),
+    })
+}
+
+fn reserved(begin: Begin<u8>) -> StartNumber {
+    match begin {
+        Begin::Reserved(number) => number,
+        other => panic!("not reserved: {other:?}"),
+    }
+}
+
+#[test]
+fn the_same_start_again_joins_and_another_one_is_refused() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let number = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert_eq!(table.begin(&id, &spec("a", None), || 2), Begin::Joins(1));
+    assert_eq!(table.begin(&id, &spec("a", Some("rotated")), || 2), Begin::Joins(1));
+    assert_eq!(table.begin(&id, &spec("b", None), || 2), Begin::Taken);
+    assert!(table.finish(&id, number, Ok(9)));
+    assert_eq!(table.begin(&id, &spec("a", None), || 2), Begin::Runs);
+    assert_eq!(table.begin(&id, &spec("b", None), || 2), Begin::Taken);
+}
+
+#[test]
+fn a_failed_start_keeps_its_reason_and_may_be_tried_again() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let number = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert!(table.finish(&id, number, Err("no such image".into())));
+    assert!(matches!(&table.get(&id).unwrap().phase, Phase::Failed(reason) if &**reason == "no such image"));
+    reserved(table.begin(&id, &spec("b", None), || 1));
+    assert_eq!(table.get(&id).unwrap().state(), WorkloadState::Starting);
+}
+
+#[test]
+fn a_start_that_was_stopped_cannot_finish() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let first = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert!(matches!(table.begin_stop(&id), Stopped::Starting(number, 1) if number == first));
+    assert!(!table.finish(&id, first, Ok(9)));
+    assert_eq!(table.begin(&id, &spec("a", None), || 2), Begin::Taken);
+    table.forget(&id, first);
+    let second = reserved(table.begin(&id, &spec("a", None), || 2));
+    assert!(!table.finish(&id, first, Ok(9)), "the end of the old start is not that of the new one");
+    table.forget(&id, first);
+    assert!(table.finish(&id, second, Ok(9)));
+}
+
+#[test]
+fn stopping_what_failed_forgets_it_and_stopping_twice_is_harmless() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    assert!(matches!(table.begin_stop(&id), Stopped::NotFound));
+    table.record_failed(&id, spec("a", None), "why".into());
+    assert!(matches!(table.begin_stop(&id), Stopped::Already));
+    assert!(table.get(&id).is_none());
+    let number = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert!(table.finish(&id, number, Ok(9)));
+    assert!(matches!(table.begin_stop(&id), Stopped::Running(_, 9)));
+    assert!(matches!(table.begin_stop(&id), Stopped::Already));
+}
+
+#[test]
+fn only_so_many_failures_are_remembered() {
+    let mut table = TestTable::default();
+    for n in 0..2000 {
+        let id = WorkloadId::from(format!("w{n}"));
+        let number = reserved(table.begin(&id, &spec("a", None), || 1));
+        assert!(table.finish(&id, number, Err("no".into())));
+    }
+    assert_eq!(table.iter().count(), FAILED_MAX);
+    assert!(table.get(&WorkloadId::from("w1999")).is_some());
+    assert!(table.get(&WorkloadId::from("w0")).is_none());
+}
