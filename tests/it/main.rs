@@ -7,6 +7,7 @@ mod support;
 
 /// Every guest is the one that its lock names.
 mod fixtures;
+
 /// The commands that look at a configuration, and what wins over what.
 mod cli;
 
@@ -24,3 +25,6 @@ mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
+
+/// The command line: exit codes, what goes where, and that nothing of it panics.
+mod cli;
