@@ -156,6 +156,8 @@ impl fmt::Debug for FileRead {
 pub struct Snapshot {
     /// The configuration file; `None` if none is named.
     pub config: Option<Arc<[u8]>>,
+    /// Where it was read from, as given.
+    pub path: Option<PathBuf>,
     /// What it refers to, by the path it was asked for under.
     pub files: BTreeMap<PathBuf, FileRead>,
     /// Of all of the above.
@@ -195,6 +197,7 @@ impl Snapshot {
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Self {
             config: Some(Arc::from(bytes)),
+            path: None,
             files: BTreeMap::new(),
             hash: InputHash::of(bytes),
             directories: Vec::new(),
@@ -276,7 +279,8 @@ impl Files {
         let hash = hash(bytes, &files);
         let is_old = reading.is_old();
         let directories = reading.directories.into_iter().collect();
-        Seen::Set(Snapshot { config, files, hash, directories, config_id, is_old })
+        let path = self.path.clone();
+        Seen::Set(Snapshot { config, path, files, hash, directories, config_id, is_old })
     }
 }
 
