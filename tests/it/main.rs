@@ -26,5 +26,3 @@ mod tidy;
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
 
-/// The command line: exit codes, what goes where, and that nothing of it panics.
-mod cli;
