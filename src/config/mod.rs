@@ -39,7 +39,7 @@ pub use diff::{Change, ConfigDiff, Verb};
 pub use engine::Engine;
 pub use host::Host;
 pub use http::Http;
-pub use load::{FILE_BYTES_MAX, Loaded, load};
+pub use load::{FILE_BYTES_MAX, Loaded, Pinned, load};
 pub use nats::{Nats, NatsAuth, NatsConnection, NatsTls, Scheduler};
 pub use observe::{Log, LogFormat};
 pub use plugins::{ConfigPlugin, KeyvalueBackend, KeyvaluePlugin, LoggingPlugin, Plugins};

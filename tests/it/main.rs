@@ -8,6 +8,15 @@ mod support;
 /// Every guest is the one that its lock names.
 mod fixtures;
 
+/// The commands that look at a configuration, and what wins over what.
+mod cli;
+
+/// The file is edited while the host runs: what is valid is live, what is not changes nothing.
+mod reload;
+
+/// The host ends in order, or early when it must.
+mod shutdown;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
 
@@ -16,3 +25,4 @@ mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
+
