@@ -154,10 +154,9 @@ impl Workloads {
                 if !workloads.is_failed(&id, number) || workloads.is_draining() {
                     return;
                 }
-                let begun = workloads.table().begin(&id, &spec, || Waiting {
-                    end: watch::channel(None).1,
-                    cancel: Shutdown::default(),
-                });
+                let begun = workloads
+                    .table()
+                    .begin(&id, &spec, || Waiting { end: watch::channel(None).1, cancel: Shutdown::default() });
                 let Begin::Reserved(reserved) = begun else { return };
                 number = reserved;
                 drop(workloads.publish(number, assembled, began).await);
@@ -167,9 +166,7 @@ impl Workloads {
     }
 
     fn is_failed(&self, id: &WorkloadId, number: StartNumber) -> bool {
-        self.table()
-            .get(id)
-            .is_some_and(|entry| entry.number == number && matches!(entry.phase, Phase::Failed(_)))
+        self.table().get(id).is_some_and(|entry| entry.number == number && matches!(entry.phase, Phase::Failed(_)))
     }
 
     /// Begins the stop and says so; what is in flight ends behind it.

@@ -195,7 +195,8 @@ impl http_body::Body for GuestBody {
 
 impl Drop for GuestBody {
     fn drop(&mut self) {
-        let limit = if http_body::Body::is_end_stream(&self.inner) { self.after.call_timeout } else { ABANDONED_TIME_MAX };
+        let limit =
+            if http_body::Body::is_end_stream(&self.inner) { self.after.call_timeout } else { ABANDONED_TIME_MAX };
         self.leave_guest(limit);
     }
 }

@@ -19,9 +19,8 @@ fn printed(old: &str, new: &str) -> String {
 
 #[test]
 fn each_kind_of_change_has_its_verb() {
-    let workload = |image: &str| {
-        format!("[[workloads]]\nname = 'a'\n[[workloads.components]]\nname = 'c'\nimage = '{image}'\n")
-    };
+    let workload =
+        |image: &str| format!("[[workloads]]\nname = 'a'\n[[workloads.components]]\nname = 'c'\nimage = '{image}'\n");
     for (old, new, expected) in [
         ("[http]\nrequest_timeout = '60s'", "[http]\nrequest_timeout = '1m'", ""),
         ("", "[http]\nrequest_timeout = '1s'", "http.request_timeout(set)"),
