@@ -11,6 +11,9 @@ mod fixtures;
 /// The commands that look at a configuration, and what wins over what.
 mod cli;
 
+/// The commands that look at a configuration: exit codes, what goes where, and that nothing of it panics.
+mod inspect;
+
 /// The file is edited while the host runs: what is valid is live, what is not changes nothing.
 mod reload;
 
