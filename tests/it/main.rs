@@ -5,8 +5,14 @@
 /// What tests are made of: the washlet process, servers, clients, fakes.
 mod support;
 
+/// Requests and responses, as clients and guests see them.
+mod http;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
+
+/// Workloads of the configuration file: imports, failed starts, limits.
+mod workloads;
 
 /// The architecture and the style hold.
 mod tidy;
