@@ -20,12 +20,17 @@ mod reload;
 /// The host ends in order, or early when it must.
 mod shutdown;
 
+/// Requests and responses, as clients and guests see them.
+mod http;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
+
+/// Workloads of the configuration file: imports, failed starts, limits.
+mod workloads;
 
 /// The architecture and the style hold.
 mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
-
