@@ -25,4 +25,3 @@ mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
-
