@@ -235,9 +235,8 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             changed.extend(rotated.iter().map(|path| Change { key: path.display().to_string(), verb: "rotate" }));
         }
         notes.phases.push(("plan", begun.elapsed()));
-        let (new, pending) = (Arc::new(new), restart_pending.clone());
-        let generation = generation.next();
-        Ok((Plan { old, new, generation, is_first, changed, rotated, restart_pending }, pending))
+        let (new, generation) = (Arc::new(new), generation.next());
+        Ok((Plan { old, new, generation, is_first, changed, rotated }, restart_pending))
     }
 
     /// Referenced files that differ from what was read for the running generation.
