@@ -260,7 +260,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let source = &mut self.source;
         let newer_input = async {
             loop {
-                let more = inbox.receive().await;
+                let more = inbox.hinted().await;
                 if !more || !may_supersede {
                     // Everything that arrives is still remembered; it only stops nothing.
                     inbox.collect().await;

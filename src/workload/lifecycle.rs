@@ -198,8 +198,7 @@ impl Workloads {
                 drop(task::spawn_on(&self.0.workers, "stop", async move {
                     let lame_duck = workloads.settings().drain.lame_duck;
                     workloads.end(&assembled, lame_duck).await;
-                    workloads.table().forget(&assembled.id, number);
-                    info!(workload.id = %assembled.id, "workload stopped");
+                    workloads.release(number, assembled);
                 }));
             }
         }
@@ -220,6 +219,16 @@ impl Workloads {
             warn!(workload.id = %assembled.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }
         forced == 0
+    }
+
+    /// Frees all that is left of a workload whose work has ended.
+    pub(super) fn release(&self, number: StartNumber, assembled: Arc<Assembled>) {
+        let id = assembled.id.clone();
+        // Plugins let go of what nothing is bound to any more, so the bindings go first.
+        drop(assembled);
+        self.plugins().unbind(&id);
+        self.table().forget(&id, number);
+        info!(workload.id = %id, "workload stopped");
     }
 
     pub(super) fn withdraw(&self, route: &Arc<Route>) {

@@ -53,6 +53,9 @@ async fn check_prints_every_problem_with_its_place() {
     assert!(said.stderr.contains("nowhere.wasm"), "{}", said.stderr);
     assert!(!said.stderr.contains("canary"), "no secret is shown:\n{}", said.stderr);
 
+    let caret = "\n  |\n3 | request_timeout = 10\n  |                   ^^\n";
+    assert!(said.stderr.contains(caret) && said.stderr.ends_with(" errors\n"), "{}", said.stderr);
+
     let said = run(file(WRONG), &["check", "--json", "--config", "washlet.toml"]).await;
     assert_eq!(said.code, Some(78));
     let said = json(&said.stdout);
@@ -141,6 +144,16 @@ async fn an_unknown_flag_is_a_usage_error() {
     let said = run(file(""), &["--version"]).await;
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
     assert_eq!(said.stdout, format!("washlet {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_washlet"));
+    let piped = std::process::Stdio::piped;
+    let mut child = command.arg("schema").stdout(piped()).stderr(piped()).spawn().expect("washlet starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("washlet ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

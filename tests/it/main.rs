@@ -5,6 +5,9 @@
 /// What tests are made of: the washlet process, servers, clients, fakes.
 mod support;
 
+/// Every guest is the one that its lock names.
+mod fixtures;
+
 /// The commands that look at a configuration, and what wins over what.
 mod cli;
 
@@ -19,3 +22,7 @@ mod servers;
 
 /// The architecture and the style hold.
 mod tidy;
+
+/// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
+mod control;
+

@@ -84,9 +84,9 @@ impl HttpServer {
     /// Returns how many were cut. A second call waits as the first one does.
     pub(crate) async fn drain(&self, deadline: Instant) -> usize {
         let sockets = std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner));
-        // What a later server took over stays open as it is: only a socket that is ours alone is closed.
-        let closing = sockets.into_iter().filter_map(Arc::into_inner);
-        if closing.map(|socket| listener::turn_away(&socket)).fold(false, |any, turned| any | turned) {
+        // What a later server took over stays open as it is; what only this list and its acceptor hold is closed.
+        let closing = sockets.iter().filter(|socket| Arc::strong_count(socket) <= 2);
+        if closing.map(|socket| listener::turn_away(socket)).fold(false, |any, turned| any | turned) {
             sleep_until(deadline.min(Instant::now() + HANDSHAKE)).await;
         }
         self.stop_accepting.trigger();
