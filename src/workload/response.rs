@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, warn};
 use wasmtime_wasi_http::handler::ProxyPre;
 
+use crate::engine::ItemCtx;
 use crate::task;
 use crate::workload::http::{Body, BodyError, CallError};
 use crate::workload::http_p2;
@@ -49,9 +50,21 @@ pub(crate) struct GuestResponse {
 }
 
 /// What is kept for the time after the head.
-struct After {
-    call_timeout: Duration,
-    workload: crate::types::WorkloadId,
+struct After(Arc<Route>);
+
+impl After {
+    /// A guest's failure is for whoever runs the workload to see: logged as its output is, at most so many lines a
+    /// second. Being cut is no failure of its own.
+    fn report(&self, error: &anyhow::Error, what: &'static str) {
+        let ItemCtx { workload_id, workload_name, workload_namespace, component, guest_log, .. } = &*self.0.item;
+        if self.0.cut().is_triggered() || !guest_log.admit() {
+            return;
+        }
+        warn!(
+            workload.id = %workload_id, workload.name = %workload_name, workload.namespace = %workload_namespace,
+            component = %component, error = format!("{error:#}"), "{what}"
+        );
+    }
 }
 
 impl GuestResponse {
@@ -66,7 +79,7 @@ impl GuestResponse {
             return Err(CallError::Unavailable);
         }
         let (head_tx, head) = oneshot::channel();
-        let after = After { call_timeout: route.call_timeout, workload: route.item.workload_id.clone() };
+        let after = After(Arc::clone(route));
         let route = Arc::clone(route);
         let work = async move {
             // In this order: the store goes first, then its place among the instances, then the count.
@@ -114,7 +127,7 @@ pub(crate) async fn head(call: GuestResponse) -> Result<::http::Response<Body>, 
     match head {
         Ok(response) => Ok(response.map(|inner| GuestBody::new(inner, guest, after).boxed_unsync())),
         Err(error) => {
-            debug!(workload.id = %after.workload, error = format!("{error:#}"), "guest failed before a response");
+            after.report(&error, "guest failed before a response");
             Err(CallError::Guest(error))
         }
     }
@@ -149,7 +162,7 @@ impl GuestBody {
 
     fn ended(&mut self, done: anyhow::Result<()>) {
         if let Err(error) = done {
-            debug!(workload.id = %self.after.workload, error = format!("{error:#}"), "guest failed after the head");
+            self.after.report(&error, "guest failed after the head of its response");
             self.failed = true;
         }
     }
@@ -176,7 +189,7 @@ impl GuestBody {
     /// Lets what the guest still does end behind the response.
     fn leave_guest(&mut self, limit: Duration) {
         let Some(work) = self.work.take() else { return };
-        let workload = self.after.workload.clone();
+        let workload = self.after.0.item.workload_id.clone();
         // Dropped with the runtime: then there is nobody left to run it, and it goes with the rest.
         if tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -211,7 +224,7 @@ impl http_body::Body for GuestBody {
             }
             Poll::Ready(Some(Err(error))) => self.break_off(error, cx),
             Poll::Ready(None) => {
-                let limit = self.after.call_timeout;
+                let limit = self.after.0.call_timeout;
                 self.leave_guest(limit);
                 Poll::Ready(None)
             }
@@ -230,7 +243,7 @@ impl http_body::Body for GuestBody {
 
 impl Drop for GuestBody {
     fn drop(&mut self) {
-        let limit = if http_body::Body::is_end_stream(&self.inner) { self.after.call_timeout } else { ABANDONED_TIME_MAX };
+        let limit = if http_body::Body::is_end_stream(&self.inner) { self.after.0.call_timeout } else { ABANDONED_TIME_MAX };
         self.leave_guest(limit);
     }
 }

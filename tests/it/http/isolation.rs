@@ -18,6 +18,7 @@ impl Waits {
         let mut connection = Connection::open(host.addr, Protocol::H1).await.unwrap();
         let mut waits = Vec::new();
         while !spinning.is_finished() {
+            assert!(connection.is_reusable().await);
             let began = Instant::now();
             let answer = connection.send(request("GET", name, "/", full(""))).await.unwrap();
             assert_eq!(read(answer).await.unwrap().status, 200);
