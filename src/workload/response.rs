@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use ::http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -125,7 +126,10 @@ pub(crate) async fn head(call: GuestResponse) -> Result<::http::Response<Body>, 
         },
     };
     match head {
-        Ok(response) => Ok(response.map(|inner| GuestBody::new(inner, guest, after).boxed_unsync())),
+        Ok(response) => {
+            let announced = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            Ok(response.map(|inner| GuestBody::new(inner, announced, guest, after).boxed_unsync()))
+        }
         Err(error) => {
             after.report(&error, "guest failed before a response");
             Err(CallError::Guest(error))
@@ -146,13 +150,16 @@ struct GuestBody {
     work: Option<GuestWork>,
     after: After,
     failed: bool,
+    /// Bytes still to come by the response's own `content-length`. The WASI layer checks it too, but its error is lost
+    /// when it meets a full channel.
+    announced: Option<u64>,
     /// How the body ends, once what came before had its chance to be sent.
     broken: Option<BodyError>,
 }
 
 impl GuestBody {
-    fn new(inner: Body, guest: Guest, after: After) -> Self {
-        let mut body = Self { inner, work: None, after, failed: false, broken: None };
+    fn new(inner: Body, announced: Option<u64>, guest: Guest, after: After) -> Self {
+        let mut body = Self { inner, work: None, after, failed: false, announced, broken: None };
         match guest {
             Guest::Works(work) => body.work = Some(work),
             Guest::Ended(done) => body.ended(done),
@@ -176,6 +183,13 @@ impl GuestBody {
             self.ended(done);
         }
         self.failed
+    }
+
+    /// Takes what is about to be sent from what was announced.
+    fn count(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        let (Some(announced), Some(data)) = (&mut self.announced, frame.data_ref()) else { return Ok(()) };
+        *announced = announced.checked_sub(data.len() as u64).ok_or(BodyError::HttpResponseBodySize(None))?;
+        Ok(())
     }
 
     /// Ends the body with `error` at the next poll. hyper throws away what it has not sent yet when a body fails, the
@@ -223,12 +237,19 @@ impl http_body::Body for GuestBody {
                 self.break_off(BodyError::InternalError(Some("the guest failed".to_owned())), cx)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(error, cx),
+            Poll::Ready(Some(Ok(frame))) => match self.count(&frame) {
+                Ok(()) => Poll::Ready(Some(Ok(frame))),
+                Err(error) => self.break_off(error, cx),
+            },
+            Poll::Ready(None) if self.announced.is_some_and(|left| left > 0) => {
+                self.break_off(BodyError::HttpResponseBodySize(None), cx)
+            }
             Poll::Ready(None) => {
                 let limit = self.after.0.call_timeout;
                 self.leave_guest(limit);
                 Poll::Ready(None)
             }
-            other => other,
+            Poll::Pending => Poll::Pending,
         }
     }
 

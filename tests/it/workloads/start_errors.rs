@@ -74,7 +74,7 @@ async fn an_alias_makes_up_for_a_missing_host_and_a_bad_one_is_warned_about() {
 async fn a_failed_start_is_tried_again() {
     let path = fixture("http2");
     let wasm = std::fs::read(path.strip_prefix("file:").unwrap()).unwrap();
-    let registry = FakeServer::flaky_registry(wasm.into(), 2).await;
+    let registry = FakeServer::flaky_registry(wasm.into(), 4).await;
     let image = format!("{}/late:1", registry.addr());
     let settings = "registry.allow_insecure = true\nregistry.pull_retries = 0";
     let workloads = [Workload::of_image("late", &image), Workload::new("fine", "http2")];
