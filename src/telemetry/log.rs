@@ -84,7 +84,7 @@ where
 {
     let (filter, filter_handle) = reload::Layer::new(EnvFilter::new(Log::default().level));
     let json = Arc::new(AtomicBool::new(!is_terminal));
-    let lines = Lines { text: Format::default(), json: Arc::clone(&json), is_terminal };
+    let lines = Lines { text: Format::default(), json: Arc::clone(&json) };
     let format = tracing_subscriber::fmt::layer().event_format(lines).with_ansi(is_terminal).with_writer(writer);
     let subscriber = Registry::default().with(filter).with(KeepFields).with(format);
     (Logs { filter: filter_handle, json, is_terminal }, subscriber)
@@ -94,7 +94,6 @@ where
 struct Lines {
     text: Format<Full>,
     json: Arc<AtomicBool>,
-    is_terminal: bool,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines

@@ -1,6 +1,7 @@
 //! All or nothing, in order, one at a time.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::fake::{Does, Rig};
@@ -27,7 +28,7 @@ async fn a_start_that_fails_says_why_and_ends_the_task() {
     let rig = Rig::new("wrong", &["log"]);
     let first = rig.reloader.first().await.unwrap();
     let rejection = first.rejection.clone().unwrap();
-    assert_eq!((rejection.reason, rejection.blame), (Reason::Syntax, Blame::Configuration));
+    assert_eq!((rejection.reason, rejection.blame), (Reason::Invalid, Blame::Configuration));
     assert_eq!(errors(&first), ["a.toml:1:1: wrong", "a.toml:2:1: wrong too"]);
     let mut live = rig.reloader.live();
     while live.changed().await.is_ok() {}
@@ -127,37 +128,47 @@ async fn losing_a_role_is_refused_before_anything_is_prepared() {
 #[tokio::test]
 async fn a_hundred_requests_during_an_attempt_are_one_more_attempt() {
     let rig = Rig::start("patient a", &["one"]).await;
-    rig.sections[0].set(Does::Hang);
+    rig.sections[0].set(Does::WaitForGate);
     rig.write("patient b");
-    let reloader = rig.reloader.clone();
-    let first = crate::task::spawn("first", async move { reloader.trigger(Trigger::Request).await });
+    let mut under_way = Box::pin(rig.reloader.trigger(Trigger::Request));
+    assert!(futures::poll!(&mut under_way).is_pending());
     rig.diary.wait_for("prepare one").await;
-    let asked: Vec<_> = (0..100)
-        .map(|_| {
-            let reloader = rig.reloader.clone();
-            crate::task::spawn("asked", async move {
-                loop {
-                    match reloader.trigger(Trigger::Request).await {
-                        Err(TriggerError::Busy) => tokio::task::yield_now().await,
-                        answered => return answered,
-                    }
-                }
-            })
-        })
-        .collect();
-    // Newer input supersedes what hangs.
-    rig.sections[0].set(Does::Prepare);
-    rig.write("patient c");
-    let outcome = first.await.unwrap().unwrap().unwrap();
-    assert_eq!(outcome.outcome, Outcome::Applied);
-    for answer in asked {
-        let answer = answer.await.unwrap().unwrap().unwrap();
-        assert!(matches!(answer.outcome, Outcome::Applied | Outcome::Unchanged), "{answer:?}");
+    let mut asked = Vec::new();
+    while asked.len() < 100 {
+        let mut request = Box::pin(rig.reloader.trigger(Trigger::Request));
+        match futures::poll!(&mut request) {
+            Poll::Pending => asked.push(request),
+            Poll::Ready(answer) => {
+                assert_eq!(answer.unwrap_err(), TriggerError::Busy);
+                tokio::task::yield_now().await;
+            }
+        }
     }
+    rig.sections[0].gate.notify_one();
+    assert_eq!(under_way.await.unwrap().outcome, Outcome::Applied);
+    for answer in futures::future::join_all(asked).await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.n, answer.outcome), (3, Outcome::Unchanged));
+    }
+    assert_eq!(rig.reloader.status().borrow().attempts.len(), 3);
+}
+
+#[tokio::test]
+async fn newer_input_supersedes_what_still_prepares_and_its_outcome_answers_both() {
+    let rig = Rig::start("patient a", &["one", "two"]).await;
+    rig.sections[1].set(Does::Hang);
+    rig.write("patient b");
+    let mut first = Box::pin(rig.reloader.trigger(Trigger::Request));
+    assert!(futures::poll!(&mut first).is_pending());
+    rig.diary.wait_for("prepare two").await;
+    rig.sections[1].set(Does::Prepare);
+    rig.write("patient c");
+    let (first, second) = tokio::join!(first, rig.reload());
+    assert_eq!((first.unwrap().n, second.n, second.outcome), (3, 3, Outcome::Applied));
+    assert_eq!(rig.reloader.status().borrow().attempts[1].outcome, Outcome::Superseded);
     assert_eq!(rig.group(), "patient c");
-    let outcomes: Vec<Outcome> = rig.reloader.status().borrow().attempts.iter().map(|one| one.outcome).collect();
-    assert_eq!(outcomes[..3], [Outcome::Applied, Outcome::Superseded, Outcome::Applied]);
-    assert!(outcomes.len() <= 4, "{outcomes:?}");
+    let steps = ["read", "prepare one", "prepare two", "read", "drop one"];
+    assert_eq!(rig.diary.take()[..5], steps);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -48,6 +48,7 @@ pub(super) enum Does {
     Fail,
     FailForNow,
     Hang,
+    WaitForGate,
     Panic,
 }
 
@@ -55,6 +56,7 @@ pub(super) enum Does {
 pub(super) struct FakeSection {
     name: &'static str,
     pub(super) does: Arc<Mutex<Does>>,
+    pub(super) gate: Arc<Notify>,
     diary: Diary,
 }
 
@@ -80,10 +82,13 @@ impl Section<Vec<&'static str>> for FakeSection {
         async move {
             self.diary.write(format!("prepare {}", self.name));
             draft.push(self.name);
+            if does == Does::WaitForGate {
+                self.gate.notified().await;
+            }
             match does {
-                Does::Prepare => {
+                Does::Prepare | Does::WaitForGate => {
                     let part = Part { name: self.name, diary: self.diary.clone(), is_live: false };
-                    return Ok(Some(Box::new(part) as Box<dyn Prepared>));
+                    Ok(Some(Box::new(part) as Box<dyn Prepared>))
                 }
                 Does::Nothing => Ok(None),
                 Does::Fail => Err(PrepareError::new(Blame::Workload, "cannot be built")),
@@ -145,7 +150,7 @@ impl ConfigSource for FakeSource {
         async move {
             if text.starts_with("wrong") {
                 let errors = vec!["a.toml:1:1: wrong".to_owned(), "a.toml:2:1: wrong too".to_owned()];
-                return Err(Rejection::content(Reason::Syntax, errors));
+                return Err(Rejection::content(Reason::Invalid, errors));
             }
             assert!(!text.starts_with("panic"), "a bug in the loader");
             let mut config = Config::default();
@@ -199,8 +204,12 @@ impl Rig {
     pub(super) fn new(text: &str, names: &[&'static str]) -> Self {
         let diary = Diary::new();
         let (text_tx, text_rx) = watch::channel(Some(text.to_owned()));
-        let section =
-            |name: &&'static str| FakeSection { name, does: Arc::new(Mutex::new(Does::Prepare)), diary: diary.clone() };
+        let section = |name: &&'static str| FakeSection {
+            name,
+            does: Arc::new(Mutex::new(Does::Prepare)),
+            gate: Arc::default(),
+            diary: diary.clone(),
+        };
         let sections: Vec<FakeSection> = names.iter().map(section).collect();
         let boxed = |section: &FakeSection| Box::new(section.clone()) as Box<dyn Section<Vec<&'static str>>>;
         let shutdown = Shutdown::default();

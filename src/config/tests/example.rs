@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use super::TEXT;
+use crate::config::example::TEXT;
 use crate::config::table::{self, Node, Shape};
 use crate::config::{Config, FileInput, Sources, load};
 
 /// `# key = value` or `# [table]` without its mark.
 fn commented(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("# ")?;
-    let key = rest.split(' ').next().unwrap_or_default();
-    let is_key = rest[key.len()..].starts_with(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_word = |key: &str| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_key = rest.split_once(" = ").is_some_and(|(key, _)| is_word(key));
     let is_table = rest.starts_with('[') && rest.ends_with(']') && !rest.contains(' ');
     (is_key || is_table).then_some(rest)
 }
@@ -35,7 +35,7 @@ fn walk(node: &Node, path: &str, value: &toml::Value, seen: &mut BTreeSet<String
         }
         (Shape::Leaf(kind), value) => {
             let value = figment::value::Value::serialize(value).unwrap();
-            assert!(kind.check(&value).is_ok(), "{path}: {}", kind.expected());
+            assert!(kind.check_all(&value).is_empty(), "{path}: {}", kind.expected());
             if let Some(default) = &node.default {
                 let default = figment::value::Value::serialize(default).unwrap();
                 assert_eq!(kind.canonical(&value), kind.canonical(&default), "{path} is not the default");

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::config::{FileInput, Sources, load};
+use crate::config::diff::{ConfigDiff, effective};
+use crate::config::{Config, FileInput, Sources, load};
 
 fn config(text: &str) -> Config {
     let file = FileInput { path: PathBuf::from("washlet.toml"), bytes: format!("#\n{text}").into_bytes() };
