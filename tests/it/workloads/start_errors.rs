@@ -1,7 +1,7 @@
 //! Workloads that cannot start: why is in the log, and the others run.
 
 use crate::support::standalone::{config, fixture};
-use crate::support::{LogLine, PATIENCE, Standalone, Workload, eventually};
+use crate::support::{FakeServer, LogLine, PATIENCE, Standalone, Workload, eventually};
 
 /// Starts `broken` beside a workload that is fine, and returns why it failed, as logged.
 async fn why(settings: &str, broken: Workload) -> String {
@@ -70,6 +70,14 @@ async fn an_alias_makes_up_for_a_missing_host_and_a_bad_one_is_warned_about() {
     host.process.wait_for_log(|line: &LogLine| line.level() == "WARN" && line.contains("bad_name")).await;
     assert_eq!(host.get("good.test", "/").await.status, 200);
     host.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_hangs_does_not_keep_the_host_from_starting() {
+    let registry = FakeServer::hanging().await;
+    let hanging = Workload::of_image("broken", &format!("{}/hang:1", registry.addr()));
+    let reason = why("registry.allow_insecure = true\nreload.prepare_timeout = \"6s\"", hanging).await;
+    assert!(reason.contains("not pulled and compiled within"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
