@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ::http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -264,7 +264,8 @@ impl http_body::Body for GuestBody {
 
 impl Drop for GuestBody {
     fn drop(&mut self) {
-        let limit = if http_body::Body::is_end_stream(&self.inner) { self.after.0.call_timeout } else { ABANDONED_TIME_MAX };
+        let limit =
+            if http_body::Body::is_end_stream(&self.inner) { self.after.0.call_timeout } else { ABANDONED_TIME_MAX };
         self.leave_guest(limit);
     }
 }
