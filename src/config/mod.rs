@@ -27,7 +27,6 @@ mod resolve;
 mod scalar;
 pub mod schema;
 pub mod secret;
-mod settle;
 mod source;
 mod table;
 mod variables;

@@ -94,29 +94,37 @@ async fn run(route: &Route, request: ::http::Request<Body>, head_tx: oneshot::Se
 /// Runs the guest until it has sent the response's head.
 pub(crate) async fn head(call: GuestResponse) -> Result<::http::Response<Body>, CallError> {
     let GuestResponse { mut work, mut head, after } = call;
-    let (head, rest) = tokio::select! {
+    let (head, guest) = tokio::select! {
         biased;
         // The guest first: what it writes right after the head is then there when the body is first asked.
-        done = &mut work => (match head.try_recv() {
-            Ok(head) => head,
-            Err(_never_sent) => Err(match done {
-                Ok(()) => anyhow::anyhow!("the guest ended without a response"),
-                Err(error) => error,
-            }),
-        }, None),
+        done = &mut work => match (head.try_recv(), done) {
+            (Ok(head), done) => (head, Guest::Ended(done)),
+            (Err(_never_sent), Ok(())) => (Err(anyhow::anyhow!("the guest ended without a response")), Guest::Ended(Ok(()))),
+            (Err(_never_sent), Err(error)) => (Err(error), Guest::Ended(Ok(()))),
+        },
         sent = &mut head => match sent {
-            Ok(head) => (head, Some(work)),
+            Ok(head) => (head, Guest::Works(work)),
             // The sender is gone but the guest goes on: let it end, to learn why.
-            Err(_dropped) => (Err(work.await.err().unwrap_or_else(|| anyhow::anyhow!("no response was set"))), None),
+            Err(_dropped) => {
+                let error = work.await.err().unwrap_or_else(|| anyhow::anyhow!("no response was set"));
+                (Err(error), Guest::Ended(Ok(())))
+            }
         },
     };
     match head {
-        Ok(response) => Ok(response.map(|inner| GuestBody { inner, work: rest, after, failed: false }.boxed_unsync())),
+        Ok(response) => Ok(response.map(|inner| GuestBody::new(inner, guest, after).boxed_unsync())),
         Err(error) => {
             debug!(workload.id = %after.workload, error = format!("{error:#}"), "guest failed before a response");
             Err(CallError::Guest(error))
         }
     }
+}
+
+/// What the guest does when the head is there.
+enum Guest {
+    Works(GuestWork),
+    /// Well or badly, perhaps right after the head.
+    Ended(anyhow::Result<()>),
 }
 
 /// The body of a guest's response.
@@ -125,21 +133,44 @@ struct GuestBody {
     work: Option<GuestWork>,
     after: After,
     failed: bool,
+    /// How the body ends, once what came before had its chance to be sent.
+    broken: Option<BodyError>,
 }
 
 impl GuestBody {
+    fn new(inner: Body, guest: Guest, after: After) -> Self {
+        let mut body = Self { inner, work: None, after, failed: false, broken: None };
+        match guest {
+            Guest::Works(work) => body.work = Some(work),
+            Guest::Ended(done) => body.ended(done),
+        }
+        body
+    }
+
+    fn ended(&mut self, done: anyhow::Result<()>) {
+        if let Err(error) = done {
+            debug!(workload.id = %self.after.workload, error = format!("{error:#}"), "guest failed after the head");
+            self.failed = true;
+        }
+    }
+
     /// Whether the guest failed, now or before.
     fn poll_guest(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(work) = &mut self.work
             && let Poll::Ready(done) = work.poll_unpin(cx)
         {
             self.work = None;
-            if let Err(error) = done {
-                debug!(workload.id = %self.after.workload, error = format!("{error:#}"), "guest failed after the head");
-                self.failed = true;
-            }
+            self.ended(done);
         }
         self.failed
+    }
+
+    /// Ends the body with `error` at the next poll. hyper throws away what it has not sent yet when a body fails, the
+    /// head included; a moment's pause makes it send that first.
+    fn break_off(&mut self, error: BodyError, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.broken = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Lets what the guest still does end behind the response.
@@ -169,12 +200,16 @@ impl http_body::Body for GuestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let failed = self.poll_guest(cx);
         match Pin::new(&mut self.inner).poll_frame(cx) {
             // A body that its guest did not live to finish must not look finished.
             Poll::Ready(None) | Poll::Pending if failed => {
-                Poll::Ready(Some(Err(BodyError::InternalError(Some("the guest failed".to_owned())))))
+                self.break_off(BodyError::InternalError(Some("the guest failed".to_owned())), cx)
             }
+            Poll::Ready(Some(Err(error))) => self.break_off(error, cx),
             Poll::Ready(None) => {
                 let limit = self.after.call_timeout;
                 self.leave_guest(limit);
@@ -185,7 +220,7 @@ impl http_body::Body for GuestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        !self.failed && self.inner.is_end_stream()
+        !self.failed && self.broken.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

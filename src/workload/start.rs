@@ -163,13 +163,24 @@ impl Workloads {
         plugins: &Arc<PluginSet>,
     ) -> Result<Assembled, StartError> {
         let guest_log = Arc::new(GuestLog::new());
+        let memory_limit = self.settings().limits.memory;
         let mut items = Vec::with_capacity(compiled.len());
         let mut served = Vec::new();
         for (component, compiled) in spec.components.iter().zip(&compiled) {
             let offers = OffersOf { plugins, entries: &spec.host_interfaces };
             let planned = plan::plan(&component.name, &compiled.inspected, &offers)?;
             let linked = self.link(component, compiled, plugins, &planned)?;
-            let item = bind(id, spec, component, &guest_log, plugins, &planned)?;
+            let bindings = bind(id, spec, component, plugins, &planned)?;
+            let item = Arc::new(ItemCtx {
+                workload_id: id.clone(),
+                workload_name: Arc::from(spec.name.as_str()),
+                workload_namespace: Arc::from(spec.namespace.as_str()),
+                component: component.name.clone(),
+                bindings,
+                guest_log: Arc::clone(&guest_log),
+                environment: component.local_resources.environment.clone().into_iter().collect(),
+                memory_limit: component.local_resources.memory_limit.or(memory_limit),
+            });
             served.extend(planned.into_iter().filter_map(|planned| {
                 plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
             }));
@@ -239,10 +250,9 @@ fn bind(
     id: &WorkloadId,
     spec: &WorkloadSpec,
     component: &ComponentSpec,
-    guest_log: &Arc<GuestLog>,
     plugins: &PluginSet,
     planned: &[PluginImport],
-) -> Result<Arc<ItemCtx>, StartError> {
+) -> Result<Bindings, StartError> {
     let mut bindings = Bindings::default();
     for (index, plugin) in plugins.plugins().iter().enumerate() {
         let imports: Vec<&ImportName> =
@@ -271,16 +281,7 @@ fn bind(
         })?;
         bindings.insert(plugin.id(), bound);
     }
-    Ok(Arc::new(ItemCtx {
-        workload_id: id.clone(),
-        workload_name: Arc::from(spec.name.as_str()),
-        workload_namespace: Arc::from(spec.namespace.as_str()),
-        component: component.name.clone(),
-        bindings,
-        guest_log: Arc::clone(guest_log),
-        environment: component.local_resources.environment.clone().into_iter().collect(),
-        memory_limit: component.local_resources.memory_limit,
-    }))
+    Ok(bindings)
 }
 
 /// What the plugins offer to one workload: an interface needs a plugin that serves it and an entry that asks for it.

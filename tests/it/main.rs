@@ -11,18 +11,26 @@ mod fixtures;
 /// The commands that look at a configuration, and what wins over what.
 mod cli;
 
+/// The commands that look at a configuration: exit codes, what goes where, and that nothing of it panics.
+mod inspect;
+
 /// The file is edited while the host runs: what is valid is live, what is not changes nothing.
 mod reload;
 
 /// The host ends in order, or early when it must.
 mod shutdown;
 
+/// Requests and responses, as clients and guests see them.
+mod http;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
+
+/// Workloads of the configuration file: imports, failed starts, limits.
+mod workloads;
 
 /// The architecture and the style hold.
 mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
-

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::host::http::connection;
 use crate::host::http::shared::{OpenConnection, Phase, Shared};
@@ -76,6 +76,7 @@ impl Sockets {
         share_port(&self.own, &self.neighbours, true)
             .and_then(|()| listen(&self.own))
             .and(share_port(&self.own, &self.neighbours, false))
+            .inspect(|()| info!(http.listen = %self.address, "listening for HTTP"))
             .inspect_err(|error| error!(%error, address = %self.address, "cannot listen for HTTP, trying again"))
             .is_ok()
     }

@@ -88,7 +88,7 @@ impl Section<Vec<&'static str>> for FakeSection {
             match does {
                 Does::Prepare | Does::WaitForGate => {
                     let part = Part { name: self.name, diary: self.diary.clone(), is_live: false };
-                    return Ok(Some(Box::new(part) as Box<dyn Prepared>));
+                    Ok(Some(Box::new(part) as Box<dyn Prepared>))
                 }
                 Does::Nothing => Ok(None),
                 Does::Fail => Err(PrepareError::new(Blame::Workload, "cannot be built")),
@@ -150,7 +150,7 @@ impl ConfigSource for FakeSource {
         async move {
             if text.starts_with("wrong") {
                 let errors = vec!["a.toml:1:1: wrong".to_owned(), "a.toml:2:1: wrong too".to_owned()];
-                return Err(Rejection::content(Reason::Syntax, errors));
+                return Err(Rejection::content(Reason::Invalid, errors));
             }
             assert!(!text.starts_with("panic"), "a bug in the loader");
             let mut config = Config::default();

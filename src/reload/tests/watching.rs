@@ -58,6 +58,9 @@ impl ConfigSource for RealSource {
     }
 }
 
+/// Puts a text where a file is.
+type Save = fn(&Path, &str);
+
 #[derive(Debug, Clone, Copy)]
 enum Noticed {
     ByEvents,
@@ -132,7 +135,7 @@ async fn every_swap_of_a_config_map_is_seen() {
 
 #[tokio::test]
 async fn every_way_of_saving_a_file_is_seen() {
-    let ways: [(&str, fn(&Path, &str)); 4] = [
+    let ways: [(&str, Save); 4] = [
         ("renamed over", |path, text| {
             fs::write(path.with_extension("tmp"), text).unwrap();
             fs::rename(path.with_extension("tmp"), path).unwrap();

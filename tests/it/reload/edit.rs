@@ -21,8 +21,7 @@ pub(super) enum Style {
 }
 
 /// All of them.
-pub(super) const STYLES: [Style; 4] =
-    [Style::RenameOver, Style::InPlace, Style::DeleteAndCreate, Style::ConfigMapSwap];
+pub(super) const STYLES: [Style; 4] = [Style::RenameOver, Style::InPlace, Style::DeleteAndCreate, Style::ConfigMapSwap];
 
 /// Edits the configuration of `process` and moves its mark.
 pub(super) fn edit(process: &mut TestProcess, style: Style, text: &str) {

@@ -68,9 +68,15 @@ impl File {
 
 /// A workload of one component, routed by `NAME.test`; `more` are further keys of the component.
 pub(super) fn workload(name: &str, image: &str, more: &str) -> String {
+    let imported = match image {
+        "kv2.wasm" => "{ interface = \"wasi:keyvalue/store,atomics,batch\" }",
+        "conf-log.wasm" => "{ interface = \"wasi:config/store\" }, { interface = \"wasi:logging/logging\" }",
+        "missing.wasm" => "{ interface = \"test:absent/thing\" }",
+        _ => "",
+    };
     format!(
-        "[[workloads]]\nname = \"{name}\"\n\
-         host_interfaces = [{{ interface = \"wasi:http/incoming-handler\", config = {{ host = \"{name}.test\" }} }}]\n\
+        "[[workloads]]\nname = \"{name}\"\nhost_interfaces = [\n\
+         {{ interface = \"wasi:http/incoming-handler\", config = {{ host = \"{name}.test\" }} }},\n{imported}]\n\
          [[workloads.components]]\nname = \"main\"\nimage = \"file:{image}\"\n{more}\n"
     )
 }

@@ -48,7 +48,7 @@ async fn a_request_that_waits_for_its_head_is_answered() {
     replace_and_move(&mut process, port).await;
     for request in requests {
         let answer = request.await.expect("no panic");
-        assert_eq!((answer.status.as_u16(), answer.text()), (200, "slept 3000\n"));
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, "slept 3000 ms\n"));
     }
     process.finish().await;
 }

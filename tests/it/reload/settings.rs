@@ -34,13 +34,13 @@ async fn the_request_timeout_is_live_on_the_same_socket() {
     let mut file = File::new(port);
     let text = |file: &File| format!("{}{}", file.text(), workload("guest", "http2.wasm", ""));
     let mut process = start(&text(&file)).await;
-    assert_eq!(text_of(port, "guest.test", "/sleep/400").await, "slept 400");
+    assert_eq!(text_of(port, "guest.test", "/sleep/400").await, "slept 400 ms");
     file.request_timeout = "200ms".to_owned();
     apply(&mut process, &text(&file)).await;
     assert_eq!(http::get(addr(port), "guest.test", "/sleep/5000").await.status, 504);
     file.request_timeout = "0s".to_owned();
     apply(&mut process, &text(&file)).await;
-    assert_eq!(text_of(port, "guest.test", "/sleep/400").await, "slept 400");
+    assert_eq!(text_of(port, "guest.test", "/sleep/400").await, "slept 400 ms");
     process.finish().await;
 }
 

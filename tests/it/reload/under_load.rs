@@ -138,7 +138,7 @@ impl Session {
             (6, _) => Invalid { text: "\n".to_owned(), reason: "guard", says: "is empty".to_owned() },
             (_, 0) => {
                 let text = of_http("max_connections = 1 2");
-                let says = at(&text, "2\nlisten", "");
+                let says = at(&text, "1 2", "");
                 Invalid { text, reason: "invalid", says }
             }
             (_, 1) => {

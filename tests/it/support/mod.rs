@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod standalone;
 mod tests;
 pub(crate) mod wait;
 
@@ -19,6 +20,7 @@ pub(crate) use log::LogLine;
 pub(crate) use nats::NatsServer;
 pub(crate) use process::TestProcess;
 pub(crate) use registry::Registry;
+pub(crate) use standalone::{Standalone, Workload};
 pub(crate) use wait::{PATIENCE, eventually, free_port};
 
 /// The value of a `WASHLET_TEST_*` variable; its absence fails the test and says what to do.

@@ -117,6 +117,14 @@ impl TestProcess {
         self.dir.path()
     }
 
+    /// How much of its memory is in RAM now.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let id = self.child.id().expect("asked before its exit was awaited");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process of ours");
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        kib.expect("Linux says VmRSS").parse::<u64>().expect("a number") * 1024
+    }
+
     /// Replaces the configuration as editors do: a file beside it, renamed over it. Moves the mark.
     pub(crate) fn rewrite_config(&mut self, text: &str) {
         self.mark();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::files::{FileRead, InputHash, ReadFailure, Seen, Snapshot};
+use super::snapshot::{FileRead, InputHash, ReadFailure, Seen, Snapshot};
 
 /// Between two reads that must agree.
 const STILL: Duration = Duration::from_millis(50);
