@@ -98,6 +98,18 @@ pub(crate) struct WorkloadCounts {
     pub(crate) workloads: u64,
 }
 
+/// One workload, for people.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkloadSummary {
+    pub(crate) id: WorkloadId,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) state: WorkloadState,
+    /// Why it failed.
+    pub(crate) reason: Option<Arc<str>>,
+    pub(crate) in_flight: usize,
+}
+
 impl Workloads {
     pub(crate) fn new(parts: Parts, settings: Settings, compile_turns: usize) -> Self {
         let Parts { engine, artifacts, routes, plugins, workers } = parts;
@@ -127,6 +139,31 @@ impl Workloads {
                 Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => status(id, entry.state(), ""),
             },
         }
+    }
+
+    /// Everything that is known, in the order of the ids; for people.
+    pub(crate) fn list(&self) -> Vec<WorkloadSummary> {
+        let table = self.table();
+        let mut list: Vec<WorkloadSummary> = table
+            .iter()
+            .map(|(id, entry)| WorkloadSummary {
+                id: id.clone(),
+                namespace: entry.spec.namespace.clone(),
+                name: entry.spec.name.clone(),
+                state: entry.state(),
+                reason: match &entry.phase {
+                    Phase::Failed(reason) => Some(Arc::clone(reason)),
+                    Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => None,
+                },
+                in_flight: match &entry.phase {
+                    Phase::Running(assembled) => assembled.in_flight(),
+                    Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => 0,
+                },
+            })
+            .collect();
+        drop(table);
+        list.sort_by(|a, b| a.id.cmp(&b.id));
+        list
     }
 
     /// Counts for heartbeats. Failures that are only remembered are not counted.

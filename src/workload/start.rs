@@ -96,6 +96,13 @@ pub(crate) struct Assembled {
     _items: Vec<Item>,
 }
 
+impl Assembled {
+    /// Requests that its route is working on.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight())
+    }
+}
+
 /// What requests a workload asks for, and what answers them.
 pub(crate) type Routed = (HttpBinding, Arc<Route>);
 
