@@ -273,4 +273,5 @@ fn without_secrets(spec: &WorkloadSpec) -> WorkloadSpec {
 }
 
 #[cfg(test)]
+#[path = "table/tests.rs"]
 mod tests;
