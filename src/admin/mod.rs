@@ -11,7 +11,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use server::{AdminBindError, AdminServer, BoundAdmin};
+pub(crate) use server::{AdminServer, BoundAdmin};
 
 use std::fmt;
 

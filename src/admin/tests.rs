@@ -69,7 +69,10 @@ async fn ask(is_ready: bool, method: Method, path: &str) -> (StatusCode, String)
 #[tokio::test]
 async fn a_probe_fails_for_what_is_required_and_tells_the_rest() {
     let (status, body) = ask(true, Method::GET, "/readyz").await;
-    assert_eq!((status, body.as_str()), (StatusCode::OK, "plugin wasi-keyvalue: degraded (backend away)\nnats: ok (connecting)\n"));
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::OK, "plugin wasi-keyvalue: degraded (backend away)\nnats: ok (connecting)\n")
+    );
     let (status, body) = ask(false, Method::GET, "/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(body.starts_with("nats: failed (connecting)\n"), "{body}");

@@ -59,7 +59,9 @@ fn read_and_load(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<Fla
         },
     };
     let working_dir = std::env::current_dir().unwrap_or_default();
-    load(&Sources { file, env, flags, working_dir }, &|file| read(file, REFERENCED_BYTES_MAX))
+    load(&Sources { file, env, flags, working_dir, tolerate_missing_images: false }, &|file| {
+        read(file, REFERENCED_BYTES_MAX)
+    })
 }
 
 /// The whole of a regular file; one that is longer than `bytes_max` is cut one byte behind it, which is enough to see

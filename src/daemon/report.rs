@@ -12,7 +12,6 @@ use time::format_description::well_known::Rfc3339;
 use crate::admin::{AdminPort, Check};
 use crate::control::ControlState;
 use crate::daemon::sections::Shared;
-use crate::plugin::PluginHealth;
 use crate::reload::{Outcome, ReloadOutcome, ReloadStatus, Reloader, Trigger};
 use crate::telemetry::metrics::Metrics;
 
@@ -46,7 +45,11 @@ impl AdminPort for Report {
 
     fn readiness(&self) -> Vec<Check> {
         let Some(shared) = self.0.upgrade() else { return vec![Check::required("host", false, "gone")] };
-        let mut checks = vec![Check::required("draining", !shared.is_draining(), if shared.is_draining() { "draining" } else { "" })];
+        let mut checks = vec![Check::required(
+            "draining",
+            !shared.is_draining(),
+            if shared.is_draining() { "draining" } else { "" },
+        )];
         let status = shared.reload_status();
         let is_applied = shared.reloader().is_some_and(|reloader| reloader.live().borrow().generation.get() > 0);
         checks.push(Check::required("configuration", is_applied, ""));
@@ -61,12 +64,8 @@ impl AdminPort for Report {
             checks.push(Check::required("nats", state == ControlState::Joined, control_state(state)));
         }
         drop(live);
-        for (id, health) in shared.plugin_health() {
-            let (is_well, detail) = match health {
-                PluginHealth::Healthy => (true, String::new()),
-                PluginHealth::Degraded(reason) => (false, reason),
-            };
-            checks.push(Check::told(format!("plugin {id}"), is_well, detail));
+        for id in shared.plugins() {
+            checks.push(Check::told(format!("plugin {id}"), true, ""));
         }
         checks
     }
@@ -74,12 +73,11 @@ impl AdminPort for Report {
     fn status(&self) -> Value {
         let Some(shared) = self.0.upgrade() else { return json!({}) };
         let live = shared.live();
-        let http = live.http.as_ref().map(|http| {
-            json!({ "address": http.local_addr().to_string(), "connections": http.connections() })
-        });
-        let nats = live.control.as_ref().map(|control| {
-            json!({ "state": control_state(*control.state().borrow()), "restarts": control.restarts() })
-        });
+        let http = live
+            .http
+            .as_ref()
+            .map(|http| json!({ "address": http.local_addr().to_string(), "connections": http.connections() }));
+        let nats = live.control.as_ref().map(|control| json!({ "state": control_state(*control.state().borrow()) }));
         drop(live);
         let workloads: Vec<Value> = shared.host().map_or_else(Vec::new, |host| {
             let list = host.workloads().list();
@@ -137,14 +135,7 @@ fn config_status(shared: &Shared) -> Value {
     let status = shared.reload_status();
     let generation = shared.reloader().map_or(0, |reloader| reloader.live().borrow().generation.get());
     let applied = status.attempts.iter().rev().find(|attempt| attempt.outcome == Outcome::Applied);
-    let plugins: Vec<Value> = shared
-        .plugin_health()
-        .into_iter()
-        .map(|(id, health)| match health {
-            PluginHealth::Healthy => json!({ "id": id, "state": "healthy" }),
-            PluginHealth::Degraded(reason) => json!({ "id": id, "state": "degraded", "error": reason }),
-        })
-        .collect();
+    let plugins: Vec<Value> = shared.plugins().into_iter().map(|id| json!({ "id": id, "state": "healthy" })).collect();
     json!({
         "generation": generation,
         "file_hash": applied.and_then(|attempt| attempt.file_hash.as_deref()),
@@ -160,11 +151,8 @@ fn config_status(shared: &Shared) -> Value {
 fn attempt(outcome: &ReloadOutcome) -> Value {
     let changed: Vec<Value> =
         outcome.changed.iter().map(|change| json!({ "key": change.key, "verb": change.verb })).collect();
-    let phases: serde_json::Map<String, Value> = outcome
-        .phases
-        .iter()
-        .map(|(name, took)| ((*name).to_owned(), json!(took.as_secs_f64() * 1000.0)))
-        .collect();
+    let phases: serde_json::Map<String, Value> =
+        outcome.phases.iter().map(|(name, took)| ((*name).to_owned(), json!(took.as_secs_f64() * 1000.0))).collect();
     json!({
         "n": outcome.n,
         "at": timestamp(outcome.at),
@@ -202,7 +190,11 @@ fn metrics(shared: &Shared) -> String {
     let since = applied.and_then(|attempt| attempt.at.duration_since(SystemTime::UNIX_EPOCH).ok());
     metrics.gauge("config_last_reload_success_timestamp_seconds", since.map_or(0.0, |since| since.as_secs_f64()));
     for ((trigger, outcome, reason), count) in &status.totals {
-        let labels = [("trigger", trigger.as_str()), ("outcome", outcome.as_str()), ("reason", reason.map_or("", |r| r.as_str()))];
+        let labels = [
+            ("trigger", trigger.as_str()),
+            ("outcome", outcome.as_str()),
+            ("reason", reason.map_or("", |r| r.as_str())),
+        ];
         metrics.counter_with("config_reloads", &labels, *count);
     }
     metrics.counter("config_checks", status.checks);
@@ -213,9 +205,8 @@ fn metrics(shared: &Shared) -> String {
     for key in &status.restart_pending {
         metrics.gauge_with("config_restart_pending", &[("key", key)], 1_u64);
     }
-    for (id, health) in shared.plugin_health() {
-        let state = if health == PluginHealth::Healthy { "healthy" } else { "degraded" };
-        metrics.gauge_with("plugin_state", &[("plugin", id), ("state", state)], 1_u64);
+    for id in shared.plugins() {
+        metrics.gauge_with("plugin_state", &[("plugin", id), ("state", "healthy")], 1_u64);
     }
     if let Some(host) = shared.host() {
         let mut by_state = std::collections::BTreeMap::<String, u64>::new();
@@ -240,7 +231,6 @@ fn metrics(shared: &Shared) -> String {
     if let Some(control) = &live.control {
         let is_joined = *control.state().borrow() == ControlState::Joined;
         metrics.gauge("nats_scheduler_joined", f64::from(u8::from(is_joined)));
-        metrics.counter("nats_scheduler_restarts", control.restarts());
     }
     drop(live);
     metrics.gauge_with("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1_u64);

@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// All metrics, without the prefix `washlet_` and the suffix `_total` of counters.
-pub(crate) const METRICS: [(&str, &str); 20] = [
+pub(crate) const METRICS: [(&str, &str); 17] = [
     ("build_info", "1, with the version of the process"),
     ("config_checks", "Looks at the configuration that found nothing new"),
     ("config_generation", "Number of the configuration that is live"),
@@ -27,12 +27,9 @@ pub(crate) const METRICS: [(&str, &str); 20] = [
     ("http_requests", "HTTP requests"),
     ("http_responses", "HTTP responses, by class of their status"),
     ("nats_scheduler_joined", "Whether the control plane is joined: 1 or 0"),
-    ("nats_scheduler_restarts", "Restarts of a control task that died"),
     ("plugin_state", "1 for each plugin, with its state"),
     ("retired_forced", "Calls and connections of replaced parts that were cut at the deadline"),
-    ("workload_requests_in_flight", "Requests that a workload is working on"),
     ("workloads", "Workloads by state"),
-    ("process_start_time_seconds", "When the process started"),
 ];
 
 /// What one scrape says.
@@ -127,7 +124,7 @@ impl Collector for Metrics {
                 let mut metric = family.encode_family(labels)?;
                 match value {
                     Value::Gauge(value) => metric.encode_gauge(value)?,
-                    Value::Counter(value) => metric.encode_counter::<(), _, u64>(value, None)?,
+                    Value::Counter(value) => metric.encode_counter::<[(&str, &str); 0], _, u64>(value, None)?,
                 }
             }
         }

@@ -70,7 +70,7 @@ struct Inner {
     workers: Handle,
     plugins: ArcSwap<PluginSet>,
     settings: ArcSwap<Settings>,
-    compile_turns: ArcSwap<Semaphore>,
+    compile_turns: ArcSwap<(usize, Arc<Semaphore>)>,
     linked: LinkedComponents,
     table: Mutex<WorkloadTable>,
     /// Read by a start while it publishes, written by a reload that changes the plugins: so no start publishes
@@ -121,7 +121,7 @@ impl Workloads {
             workers,
             plugins: ArcSwap::new(plugins),
             settings: ArcSwap::from_pointee(settings),
-            compile_turns: ArcSwap::from_pointee(Semaphore::new(compile_turns)),
+            compile_turns: ArcSwap::from_pointee((compile_turns, Arc::new(Semaphore::new(compile_turns)))),
             linked: LinkedComponents::default(),
             table: Mutex::default(),
             publishing: Arc::default(),
@@ -153,7 +153,7 @@ impl Workloads {
                 name: entry.spec.name.clone(),
                 state: entry.state(),
                 reason: match &entry.phase {
-                    Phase::Failed(reason) => Some(Arc::clone(reason)),
+                    Phase::Failed(failure) => Some(Arc::clone(&failure.reason)),
                     Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => None,
                 },
                 in_flight: match &entry.phase {
@@ -199,7 +199,11 @@ impl Workloads {
     /// From now on whatever begins uses `settings`.
     pub(crate) fn apply(&self, settings: Settings, compile_turns: usize) {
         self.0.settings.store(Arc::new(settings));
-        self.0.compile_turns.store(Arc::new(Semaphore::new(compile_turns)));
+        let (turns, _semaphore) = &**self.0.compile_turns.load();
+        // The same number keeps its semaphore, and with it whoever holds or waits for a turn.
+        if *turns != compile_turns {
+            self.0.compile_turns.store(Arc::new((compile_turns, Arc::new(Semaphore::new(compile_turns)))));
+        }
     }
 
     pub(crate) fn artifacts(&self) -> &Artifacts {
@@ -232,7 +236,8 @@ impl Workloads {
 
     /// One of the places for starts that compile; `None` when the host is going away.
     async fn compile_turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.compile_turns.load_full().acquire_owned().await.ok()
+        let turns = Arc::clone(&self.0.compile_turns.load().1);
+        turns.acquire_owned().await.ok()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, ready};
+use tracing::info;
 
 use crate::admin::{AdminPort, AdminServer, BoundAdmin};
 use crate::daemon::draft::Draft;
@@ -27,9 +28,13 @@ impl AdminSection {
         if plan.old.admin == plan.new.admin {
             return Ok(None);
         }
-        let bound = plan.new.admin.listen.map(AdminServer::bind).transpose().map_err(|error| {
-            PrepareError::new(Blame::Host, "admin.listen").because(error).passing()
-        })?;
+        let bound = plan
+            .new
+            .admin
+            .listen
+            .map(AdminServer::bind)
+            .transpose()
+            .map_err(|error| PrepareError::new(Blame::Host, "admin.listen").because(error).passing())?;
         Ok(Some(Box::new(PreparedAdmin { shared: Arc::clone(&self.0), bound })))
     }
 }
@@ -49,6 +54,9 @@ impl Prepared for PreparedAdmin {
         let Self { shared, bound } = *self;
         let port: Arc<dyn AdminPort> = Arc::new(Report::new(&shared));
         let server = bound.map(|bound| bound.serve(port, &shared.control_thread));
+        if let Some(server) = &server {
+            info!(admin.listen = %server.local_addr(), "admin listener ready");
+        }
         // What it was doing ends with it: probes and scrapes are asked again.
         drop(std::mem::replace(&mut shared.live().admin, server));
         Box::new(NothingRetired)

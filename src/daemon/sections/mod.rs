@@ -22,7 +22,6 @@ use crate::daemon::draft::Draft;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer};
-use crate::plugin::PluginHealth;
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::types::HostId;
 use crate::workload::{Settings, Workloads};
@@ -63,7 +62,16 @@ impl std::fmt::Debug for Live {
 
 impl Shared {
     pub(super) fn new(host_id: HostId, workers: Handle, control_thread: Handle) -> Self {
-        Self { host_id, workers, control_thread, router: Arc::default(), host: OnceLock::new(), reloader: OnceLock::new(), is_draining: AtomicBool::new(false), live: Mutex::default() }
+        Self {
+            host_id,
+            workers,
+            control_thread,
+            router: Arc::default(),
+            host: OnceLock::new(),
+            reloader: OnceLock::new(),
+            is_draining: AtomicBool::new(false),
+            live: Mutex::default(),
+        }
     }
 
     pub(super) fn host_id(&self) -> &HostId {
@@ -94,10 +102,10 @@ impl Shared {
         self.reloader().map_or_else(ReloadStatus::default, |reloader| reloader.status().borrow().clone())
     }
 
-    /// The health of every plugin, in the order of their ids.
-    pub(super) fn plugin_health(&self) -> Vec<(&'static str, PluginHealth)> {
+    /// The ids of the plugins that are on, in their order.
+    pub(super) fn plugins(&self) -> Vec<&'static str> {
         let Some(host) = self.host() else { return Vec::new() };
-        host.workloads().plugins().plugins().iter().map(|plugin| (plugin.id(), plugin.health())).collect()
+        host.workloads().plugins().plugins().iter().map(|plugin| plugin.id()).collect()
     }
 
     pub(super) fn is_draining(&self) -> bool {
