@@ -103,7 +103,7 @@ impl Session {
     async fn heartbeat_says(&mut self, number: usize) {
         loop {
             let (_subject, beat) = self.heartbeats.next(PATIENCE).await;
-            if beat["labels"]["edit"] == number.to_string() {
+            if beat["labels"]["edit"].as_str() == Some(&number.to_string()) {
                 assert_eq!(beat["labels"]["hostgroup"], format!("group-{number}"));
                 assert_eq!(beat["httpPort"], self.file.port);
                 return;
@@ -122,7 +122,7 @@ impl Session {
         let told = attempts(&self.process);
         assert_eq!(told.len(), 1, "an invalid edit is told once: {told:?}");
         // Taken back, it is as if nothing had happened; the next valid edit comes on top of the invalid one else.
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             edit(&mut self.process, style, &good);
             assert_eq!(outcome(&self.process).await.message(), "configuration unchanged");
         }
