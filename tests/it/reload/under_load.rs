@@ -40,7 +40,7 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let (addrs_tx, addrs_rx) = watch::channel(vec![addr(port)]);
     let keep = [
         ("steady.test", vec![Keep::Connection, Keep::Nothing]),
-        ("edited.test", vec![Keep::Connection, Keep::Connection, Keep::Nothing]),
+        ("edited.test", vec![Keep::Connection, Keep::Nothing]),
     ];
     let loads = keep.map(|(host, keep)| Load::follow(&addrs_rx, host, "/", keep));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
