@@ -50,11 +50,7 @@ pub(super) fn example() -> Exit {
     print(example::TEXT)
 }
 
-fn read_and_load(
-    path: Option<&Path>,
-    env: Vec<(String, String)>,
-    flags: Vec<FlagValue>,
-) -> Result<Loaded, Problems> {
+fn read_and_load(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<FlagValue>) -> Result<Loaded, Problems> {
     let file = match path {
         None => None,
         Some(path) => match read(path, u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX)) {

@@ -1,5 +1,7 @@
 //! Walks the merged tree against the key table: every unknown key, wrong type and bad format, each with its place.
 
+use std::collections::BTreeMap;
+
 use figment::value::{Dict, Value};
 
 use crate::config::hint::nearest;
@@ -90,7 +92,7 @@ impl Checker<'_> {
                         kept.insert(key.clone(), value);
                     }
                 }
-                None => self.unknown(fields.keys().map(String::as_str), path, key, value),
+                None => self.unknown(fields, dict, path, key),
             }
         }
         for (key, node) in fields {
@@ -104,15 +106,18 @@ impl Checker<'_> {
     }
 
     fn leaf(&mut self, node: &Node, kind: &Kind, path: &str, value: &Value) -> Option<Value> {
-        if let Err(KindError { below, message, hint }) = kind.check(value) {
-            let path = match below {
-                None => path.to_owned(),
-                Some(Below::Index(i)) => index(path, i),
-                Some(Below::Key(key)) => join(path, &key),
-            };
-            // A hint is made from the value, which a secret must not be.
-            let hint = hint.filter(|_| node.secrecy == Secrecy::Open);
-            self.report.error_with_hint(&path, &message, hint);
+        let errors = kind.check_all(value);
+        if !errors.is_empty() {
+            for KindError { below, message, hint } in errors {
+                let path = match below {
+                    None => path.to_owned(),
+                    Some(Below::Index(i)) => index(path, i),
+                    Some(Below::Key(key)) => join(path, &key),
+                };
+                // A hint is made from the value, which a secret must not be.
+                let hint = hint.filter(|_| node.secrecy == Secrecy::Open);
+                self.report.error_with_hint(&path, &message, hint);
+            }
             return None;
         }
         self.refuse_todo(node, path, value);
@@ -141,31 +146,39 @@ impl Checker<'_> {
         is_refused
     }
 
-    fn unknown<'a>(&mut self, siblings: impl Iterator<Item = &'a str>, path: &str, key: &str, value: &Value) {
+    fn unknown(&mut self, fields: &BTreeMap<String, Node>, dict: &Dict, path: &str, key: &str) {
         let at = join(path, key);
-        self.report.origins.insert(at.clone(), self.merged.origin(value));
-        // It may be the misspelt name of a secret.
-        self.mask(&at, value);
-        let hint = match nearest(key, siblings) {
-            Some(near) => Some(format!("did you mean `{near}`?")),
+        if let Some(value) = dict.get(key) {
+            self.report.origins.insert(at.clone(), self.merged.origin(value));
+            // It may be the misspelt name of a secret.
+            self.mask(&at, value);
+        }
+        let hint = match nearest(key, fields.keys().map(String::as_str)) {
+            Some(near) => {
+                // Rules that miss the key that was meant would only repeat it.
+                if !dict.contains_key(near) {
+                    self.report.taint(join(path, near));
+                }
+                Some(format!("did you mean `{near}`?"))
+            }
             None => self.elsewhere(key),
         };
         self.report.error_at_key(&at, "unknown key", hint);
     }
 
-    /// A key of that name in another table.
+    /// A key of that name in another table; rather one that can be used.
     fn elsewhere(&self, key: &str) -> Option<String> {
-        let mut found = None;
-        self.root.walk("", &mut |path, _| {
+        let mut found: Option<(bool, String)> = None;
+        self.root.walk("", &mut |path, node| {
             if let Some((table, last)) = path.rsplit_once('.')
                 && last == key
-                && found.is_none()
                 && !path.contains(['[', '<'])
+                && found.as_ref().is_none_or(|(is_todo, _)| *is_todo && !node.is_todo)
             {
-                found = Some(format!("`{key}` belongs to [{table}]"));
+                found = Some((node.is_todo, format!("`{key}` belongs to [{table}]")));
             }
         });
-        found
+        found.map(|(_, hint)| hint)
     }
 
     fn wrong(&mut self, path: &str, expected: &str, value: &Value) -> Option<Value> {
@@ -178,7 +191,7 @@ impl Checker<'_> {
     fn remember(&mut self, node: &Node, path: &str, value: &Value) {
         let origin = match value {
             // A table is from the file if the file has it, whoever has set keys in it.
-            Value::Dict(..) if self.report.spans.contains_key(path) => Origin::File,
+            Value::Dict(..) if node.fields().is_some() && self.report.spans.contains_key(path) => Origin::File,
             value => self.merged.origin(value),
         };
         self.report.origins.insert(path.to_owned(), origin);
@@ -236,20 +249,27 @@ impl Kind {
         }
     }
 
-    /// Whether `value` is one of this kind.
-    pub(crate) fn check(&self, value: &Value) -> Result<(), KindError> {
-        let found = || Err(KindError::new(format!("{}, found {}", self.expected(), name_of(value))));
+    /// Everything that keeps `value` from being one of this kind.
+    pub(crate) fn check_all(&self, value: &Value) -> Vec<KindError> {
         match (self, value) {
             (Self::List(kind), Value::Array(_, values)) => {
                 let wrong = |(i, value)| kind.check(value).err().map(|error| error.below(Below::Index(i)));
-                values.iter().enumerate().find_map(wrong).map_or(Ok(()), Err)
+                values.iter().enumerate().filter_map(wrong).collect()
             }
             (Self::Map, Value::Dict(_, dict)) => {
                 let wrong = |(key, value): (&String, &Value)| {
                     Self::Text.check(value).err().map(|error| error.below(Below::Key(key.clone())))
                 };
-                dict.iter().find_map(wrong).map_or(Ok(()), Err)
+                dict.iter().filter_map(wrong).collect()
             }
+            (_, _) => self.check(value).err().into_iter().collect(),
+        }
+    }
+
+    /// As [`check_all`](Self::check_all), for a value that holds no others.
+    fn check(&self, value: &Value) -> Result<(), KindError> {
+        let found = || Err(KindError::new(format!("{}, found {}", self.expected(), name_of(value))));
+        match (self, value) {
             (Self::Bool, Value::Bool(..)) => Ok(()),
             (Self::Integer { min, max }, Value::Num(_, number)) => match integer(*number) {
                 Some(number) if (*min..=*max).contains(&number) => Ok(()),

@@ -334,6 +334,3 @@ impl fmt::Display for ConfigDiff {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

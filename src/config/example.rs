@@ -2,6 +2,3 @@
 
 /// Every key with its unit, default and reload class; as it stands it means the defaults.
 pub const TEXT: &str = include_str!("../../washlet.toml.example");
-
-#[cfg(test)]
-mod tests;

@@ -6,11 +6,12 @@ use figment::value::{Dict, Value};
 use serde::Deserialize as _;
 
 use crate::config::file::FileConfig;
+use crate::config::path::join;
 use crate::config::print::{self, ShownValue};
 use crate::config::problem::{Problem, Problems};
-use crate::config::report::Report;
+use crate::config::report::{Origin, Report};
 use crate::config::resolve::{ReadFile, Resolver};
-use crate::config::source::{FileInput, Merged, Sources};
+use crate::config::source::{FileInput, Merged, Setting, Sources};
 use crate::config::{Config, check, document, hash, table, variables};
 
 /// A longer file is no configuration: 1 MiB holds thousands of workloads.
@@ -25,10 +26,21 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Every key with its value and where that came from; secrets are hidden.
     pub values: Vec<ShownValue>,
+    /// Keys that the file sets in vain, because a variable or flag overrides them.
+    pub pinned: Vec<Pinned>,
     /// Of the file alone, in canonical form: equal on hosts with equal files. 12 hex digits.
     pub file_hash: String,
     /// Of everything that is merged. 12 hex digits.
     pub config_hash: String,
+}
+
+/// A key that the file sets in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Its path.
+    pub key: String,
+    /// The variable or flag that decides instead.
+    pub by: String,
 }
 
 /// Reads a configuration. Pure, but for `read`, which reads the files that the configuration names.
@@ -59,6 +71,7 @@ fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Opti
     let keys = variables::settable(root);
     let mut settings = variables::of_environment(env, &keys, report);
     settings.extend(variables::of_flags(flags, &keys, report));
+    let pinned = settings.iter().filter_map(|setting| pinned(report, setting)).collect();
     let merged = match Merged::new(root, file_layer.clone(), settings) {
         Ok(merged) => merged,
         Err(error) => {
@@ -84,9 +97,20 @@ fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Opti
         config,
         warnings: Vec::new(),
         values: print::values(root, &merged, report),
+        pinned,
         file_hash: hash::of_dict(root, &file_layer),
         config_hash: hash::of_dict(root, &merged.dict),
     })
+}
+
+fn pinned(report: &Report, Setting { origin, path, value: _ }: &Setting) -> Option<Pinned> {
+    let key = path.iter().fold(String::new(), |path, key| join(&path, key));
+    let is_in_file = report.spans.contains_key(&key);
+    let by = match origin {
+        Origin::Variable(name) | Origin::Flag(name) if is_in_file => name.clone(),
+        Origin::Variable(_) | Origin::Flag(_) | Origin::File | Origin::Default => return None,
+    };
+    Some(Pinned { key, by })
 }
 
 /// The file as a tree, or what keeps it from being one.

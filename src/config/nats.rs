@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
 use crate::config::path::{index, join};
-use crate::config::resolve::Resolver;
+use crate::config::resolve::{FileKind, Resolver};
 use crate::config::scalar::{FileDuration, FileUrl};
 
 /// Both planes.
@@ -316,8 +316,9 @@ struct Credentials {
 impl Credentials {
     fn resolve(self, token: Option<Secret>, password: Option<Secret>, cx: &mut Resolver<'_>) -> NatsAuth {
         let at = |key: &str| join("nats.scheduler", key);
-        let creds_file = self.creds_file.map(|file| cx.file_containing(&at("creds_file"), file, "NATS USER JWT"));
-        let nkey_seed_file = self.nkey_seed_file.map(|file| cx.file_containing(&at("nkey_seed_file"), file, "S"));
+        let creds_file = self.creds_file.map(|file| cx.file_of(&at("creds_file"), file, FileKind::NatsCredentials));
+        let nkey_seed_file =
+            self.nkey_seed_file.map(|file| cx.file_of(&at("nkey_seed_file"), file, FileKind::NkeySeed));
         let ways = [
             ("creds_file", creds_file.is_some()),
             ("nkey_seed_file", nkey_seed_file.is_some()),
@@ -334,11 +335,11 @@ impl Credentials {
             (_, Some(file), ..) => NatsAuth::NkeySeedFile(file),
             (_, _, Some(token), ..) => NatsAuth::Token(token),
             (_, _, _, Some(user), Some(password)) => NatsAuth::UserPassword { user, password },
-            (_, _, _, Some(_), None) if !self.password => {
+            (_, _, _, Some(_), None) if !self.password && !cx.is_tainted(&at("password")) => {
                 cx.error(&at("user"), "`user` needs `password` or `password_file` beside it");
                 NatsAuth::None
             }
-            (_, _, _, None, Some(_)) => {
+            (_, _, _, None, Some(_)) if !cx.is_tainted(&at("user")) => {
                 cx.error(&cx.present(&at("password")), "`password` needs `user` beside it");
                 NatsAuth::None
             }
@@ -350,9 +351,9 @@ impl Credentials {
 impl FileNatsTls {
     fn resolve(self, path: &str, cx: &mut Resolver<'_>) -> NatsTls {
         let Self { ca, cert, key, first } = self;
-        let ca = ca.map(|file| cx.file_containing(&join(path, "ca"), file, "-----BEGIN CERTIFICATE-----"));
-        let cert = cert.map(|file| cx.file_containing(&join(path, "cert"), file, "-----BEGIN CERTIFICATE-----"));
-        let key = key.map(|file| cx.file_containing(&join(path, "key"), file, "PRIVATE KEY-----"));
+        let ca = ca.map(|file| cx.file_of(&join(path, "ca"), file, FileKind::Certificate));
+        let cert = cert.map(|file| cx.file_of(&join(path, "cert"), file, FileKind::Certificate));
+        let key = key.map(|file| cx.file_of(&join(path, "key"), file, FileKind::PrivateKey));
         let client = match (cert, key) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (Some(_cert), None) => {

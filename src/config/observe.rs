@@ -101,7 +101,8 @@ const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 
 /// What the filter itself would read as "everything of the target `inof`" is refused as a misspelt level.
 fn check_level(text: &str) -> Result<(), String> {
-    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let is_number = |word: &str| matches!(word.as_bytes(), [b'0'..=b'5']);
+    let is_level = |word: &str| is_number(word) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let levels = "expected one of trace, debug, info, warn, error, off";
     if text.trim().is_empty() {
         return Err(levels.to_owned());
@@ -115,7 +116,7 @@ fn check_level(text: &str) -> Result<(), String> {
             None if is_level(directive) || directive.contains("::") => {}
             None => {
                 let near = |level: &&&str| strsim::osa_distance(level, &directive.to_ascii_lowercase()) <= 2;
-                if directive.is_empty() || LEVELS.iter().any(|level| near(&level)) {
+                if !directive.is_empty() && LEVELS.iter().any(|level| near(&level)) {
                     return Err(levels.to_owned());
                 }
             }
@@ -130,11 +131,20 @@ mod tests {
 
     #[test]
     fn a_misspelt_level_is_refused_and_a_target_is_not() {
-        for text in ["info", "INFO", "washlet=debug", "warn,washlet::config=trace", "off", "hyper", "[span{x=1}]=info"]
-        {
+        for text in [
+            "info",
+            "INFO",
+            "washlet=debug",
+            "warn,washlet::config=trace",
+            "off",
+            "hyper",
+            "[span{x=1}]=info",
+            "info,",
+            "a=5",
+        ] {
             assert_eq!(check_level(text), Ok(()), "{text}");
         }
-        for text in ["", "inof", "washlet=loud", "info,", "=info", "wran,hyper=info"] {
+        for text in ["", " ", "inof", "washlet=loud", "washlet=6", "=info", "wran,hyper=info"] {
             assert!(check_level(text).is_err(), "{text}");
         }
     }

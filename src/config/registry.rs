@@ -193,7 +193,10 @@ impl FileRegistryHost {
                 None
             }
             (None, Some(_password)) => {
-                cx.error(path, "`password` needs `user` beside it");
+                let password = cx.present(&join(path, "password"));
+                if !cx.is_tainted(&join(path, "user")) {
+                    cx.error(&password, "`password` needs `user` beside it");
+                }
                 None
             }
             (None, None) => None,

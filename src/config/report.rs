@@ -132,6 +132,11 @@ impl Report {
         self.found.push(Found { hint, ..Found::new(severity, key, at, message) });
     }
 
+    /// Nothing more is to be said of `path`.
+    pub(crate) fn taint(&mut self, path: String) {
+        self.tainted.insert(path);
+    }
+
     /// Whether an error was found at `path` or at anything below it.
     pub(crate) fn is_tainted(&self, path: &str) -> bool {
         let below = |tainted: &String| parents(tainted).any(|parent| parent == path);
@@ -221,7 +226,8 @@ impl Report {
     fn snippet(&self, line_start: usize, marked: Range<usize>, is_syntax: bool) -> Option<Snippet> {
         let line = self.text.get(line_start..)?.lines().next().unwrap_or_default();
         if is_syntax {
-            let (shown, _hidden) = line.split_once('=')?;
+            let is_of_key = |c: char| c.is_alphanumeric() || " \t_-.\"'".contains(c);
+            let (shown, _hidden) = line.split_once('=').filter(|(key, _)| key.chars().all(is_of_key))?;
             let start = self.text.get(line_start..marked.start)?.chars().count();
             let width = shown.chars().count();
             let text = format!("{shown}= ***");

@@ -29,6 +29,28 @@ pub(crate) struct Resolver<'a> {
     file_digests: BTreeMap<String, Secret>,
 }
 
+/// What a referenced file must hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FileKind {
+    Certificate,
+    PrivateKey,
+    NatsCredentials,
+    NkeySeed,
+}
+
+impl FileKind {
+    /// A text that every such file holds, and what to call it. Whoever uses the file parses it; this finds mix-ups.
+    fn mark(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Certificate => ("-----BEGIN CERTIFICATE-----", "PEM certificate"),
+            Self::PrivateKey => ("PRIVATE KEY-----", "PEM private key"),
+            Self::NatsCredentials => ("-----BEGIN NATS USER JWT-----", "NATS credentials"),
+            // Seeds are base32; user seeds start so.
+            Self::NkeySeed => ("SU", "nkey seed of a user"),
+        }
+    }
+}
+
 impl<'a> Resolver<'a> {
     pub(crate) fn new(report: &'a mut Report, read: ReadFile<'a>, file_dir: PathBuf, working_dir: PathBuf) -> Self {
         let (referenced_files, file_digests) = (BTreeSet::new(), BTreeMap::new());
@@ -135,13 +157,13 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A file whose content must hold `mark`, which tells its kind. What is in it counts as part of the configuration.
-    pub(crate) fn file_containing(&mut self, path: &str, file: PathBuf, mark: &str) -> PathBuf {
+    /// A file of a known kind, that is read again by whom it is handed to. What is in it is part of the configuration.
+    pub(crate) fn file_of(&mut self, path: &str, file: PathBuf, kind: FileKind) -> PathBuf {
         let file = self.path(path, file);
         if let Some(bytes) = self.read_file(path, &file) {
+            let (mark, name) = kind.mark();
             if !bytes.windows(mark.len()).any(|window| window == mark.as_bytes()) {
-                let what = if mark.starts_with("SU") { "an nkey seed" } else { mark };
-                self.error(path, format!("{} does not contain `{what}`", file.display()));
+                self.error(path, format!("{} holds no {name}", file.display()));
             }
             self.file_digests.insert(path.to_owned(), Secret::new(sha256_hex(&bytes)));
         }

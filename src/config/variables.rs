@@ -173,7 +173,10 @@ fn read(kind: &Kind, text: &str) -> Result<Value, String> {
             read_map(text).ok_or_else(|| "expected `key=value,key=value`, or a TOML inline table".to_owned())?
         }
     };
-    kind.check(&value).map(|()| value).map_err(|error| error.message)
+    match kind.check_all(&value).into_iter().next() {
+        None => Ok(value),
+        Some(error) => Err(error.message),
+    }
 }
 
 fn read_map(text: &str) -> Option<Value> {

@@ -337,3 +337,7 @@ pub(super) async fn deliver(outbox: &dyn Outbox, to: String, payload: Bytes) -> 
     }
     sent.is_ok()
 }
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Client, Message, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -14,7 +15,7 @@ use tracing::warn;
 use crate::control::command::{Commands, Outbox, Request, SendError};
 use crate::control::heartbeat::Heartbeat;
 use crate::control::{ControlState, Core, Phase, subject};
-use crate::nats::{self, NatsError};
+use crate::nats::{self, NatsClient, NatsError};
 use crate::types::HostId;
 
 /// How long leaving two subscriptions may hold up a drain: a connection that is down has nothing to leave.
@@ -52,7 +53,7 @@ enum Arrival {
 
 /// What one connection works with.
 struct Session {
-    client: Client,
+    nats: NatsClient,
     subscriptions: Subscriptions,
     commands: Commands,
     /// Gone while draining: no more heartbeats.
@@ -94,8 +95,9 @@ pub(super) async fn serve(core: Arc<Core>) -> Result<(), ConnectionError> {
                 }
             }
             Ok(()) = settings.changed() => session.commands.apply(&settings.borrow_and_update()),
-            arrival = session.subscriptions.next() => session.take(arrival)?,
+            // Before what arrives: there is no more of it than there were starts, so it cannot keep the rest waiting.
             () = session.commands.step() => {}
+            arrival = session.subscriptions.next() => session.take(arrival)?,
         }
     }
 }
@@ -110,9 +112,8 @@ impl Session {
         let subscriptions = subscriptions.map_err(ConnectionError::Subscribe)?;
         let outbox = Arc::new(nats.client.clone());
         let commands = Commands::new(Arc::clone(&core.host), outbox, &settings);
-        let client = nats.client.clone();
-        let heartbeat = is_serving.then(|| Heartbeat::spawn(Arc::clone(core), nats));
-        Ok(Self { client, subscriptions, commands, heartbeat })
+        let heartbeat = is_serving.then(|| Heartbeat::spawn(Arc::clone(core), nats.clone()));
+        Ok(Self { nats, subscriptions, commands, heartbeat })
     }
 
     fn take(&mut self, arrival: Arrival) -> Result<(), ConnectionError> {
@@ -135,19 +136,28 @@ impl Session {
     async fn drain(&mut self, core: &Core) {
         self.heartbeat = None;
         self.commands.drain();
-        let leave = async {
-            for subscription in [&mut self.subscriptions.heartbeat, &mut self.subscriptions.start] {
-                if let Some(subscription) = subscription {
-                    // An error is the end of the client, which the next arrival reports.
-                    let _end_of_client = subscription.drain().await;
-                }
+        if self.is_connected() {
+            if timeout(LEAVE_TIMEOUT, self.leave()).await.is_err() {
+                warn!("left the control plane without a word: the connection to NATS takes nothing");
             }
-            let _end_of_client = self.client.flush().await;
-        };
-        if timeout(LEAVE_TIMEOUT, leave).await.is_err() {
-            warn!("left the control plane without a word: the connection to NATS takes nothing");
+        } else {
+            // Dropped, so that the next connection does not bring them back.
+            (self.subscriptions.heartbeat, self.subscriptions.start) = (None, None);
         }
         core.set_state(ControlState::Draining);
+    }
+
+    async fn leave(&mut self) {
+        let Subscriptions { heartbeat, start, .. } = &mut self.subscriptions;
+        for subscription in [heartbeat, start].into_iter().flatten() {
+            // An error is the end of the client, which the next arrival reports.
+            let _end_of_client = subscription.drain().await;
+        }
+        let _end_of_client = self.nats.client.flush().await;
+    }
+
+    fn is_connected(&self) -> bool {
+        self.nats.client.connection_state() == State::Connected
     }
 
     /// Answers what is open, flushes and ends the client, until `deadline` at the latest.
@@ -155,9 +165,11 @@ impl Session {
         self.heartbeat = None;
         let leave = async {
             self.commands.finish().await;
-            // Both fail only if the client has ended already.
-            let _end_of_client = self.client.flush().await;
-            let _end_of_client = self.client.drain().await;
+            if self.is_connected() {
+                // Both fail only if the client has ended already.
+                let _end_of_client = self.nats.client.flush().await;
+                let _end_of_client = self.nats.client.drain().await;
+            }
         };
         if timeout_at(deadline, leave).await.is_err() {
             warn!("closed the control plane before its last replies were sent");

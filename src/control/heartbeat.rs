@@ -116,6 +116,7 @@ impl Heartbeat {
             if statistics.in_bytes.load(Ordering::Relaxed) >= before.saturating_add(PONG_BYTES) {
                 return;
             }
+            sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -99,11 +99,6 @@ impl ControlPlane {
         self.core.state.subscribe()
     }
 
-    /// How often one of its tasks died and was started again.
-    pub(crate) fn restarts(&self) -> u64 {
-        self.core.restarts.load(Ordering::Relaxed)
-    }
-
     /// Publishes a heartbeat at once: something in it changed that the operator must know.
     pub(crate) fn heartbeat_now(&self) {
         self.core.heartbeat_wanted.notify_one();

@@ -13,7 +13,6 @@ use async_nats::{Client, ConnectOptions};
 use tokio::sync::watch;
 
 use crate::config::{NatsConnection, NatsTls};
-use crate::error::Blame;
 use auth::Authenticator;
 use event::EventLog;
 use servers::Servers;
@@ -30,7 +29,12 @@ pub(crate) struct NatsClient {
     pub(crate) client: Client,
     /// What the connection is doing.
     pub(crate) state: watch::Receiver<ConnectionState>,
+    /// Dropped with the last clone: from then on no server is tried any more.
+    _in_use: Arc<InUse>,
 }
+
+#[derive(Debug)]
+struct InUse;
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,16 +71,6 @@ pub(crate) enum NatsError {
     MakeClient(#[source] async_nats::ConnectError),
 }
 
-impl NatsError {
-    /// Who has to act.
-    pub(crate) fn blame(&self) -> Blame {
-        match self {
-            Self::ParseUrl { .. } | Self::NoUrl => Blame::Configuration,
-            Self::MakeClient(_) => Blame::Host,
-        }
-    }
-}
-
 /// Makes a client that calls itself `name` at the server. Returns at once: connecting goes on in the background, on the
 /// current runtime, for ever.
 pub(crate) async fn connect(settings: &NatsConnection, name: &str) -> Result<NatsClient, NatsError> {
@@ -87,6 +81,8 @@ pub(crate) async fn connect(settings: &NatsConnection, name: &str) -> Result<Nat
 
     let addresses = servers.addresses();
     let picking = Arc::clone(&events);
+    let in_use = Arc::new(InUse);
+    let still_in_use = Arc::downgrade(&in_use);
     let mut options = ConnectOptions::with_auth_callback(move |nonce| {
         let authenticator = Arc::clone(&authenticator);
         async move { authenticator.answer(&nonce).await }
@@ -96,8 +92,14 @@ pub(crate) async fn connect(settings: &NatsConnection, name: &str) -> Result<Nat
     .connection_timeout(CONNECT_TIMEOUT)
     .retry_on_initial_connect()
     .reconnect_to_server_callback(move |pool, _last_server| {
-        let next = picking.next_server(&pool);
-        async move { next }
+        // The client by itself would try on for ever, even when nobody is left to use the connection.
+        let next = (still_in_use.strong_count() > 0).then(|| picking.next_server(&pool));
+        async move {
+            match next {
+                Some(next) => next,
+                None => std::future::pending().await,
+            }
+        }
     })
     .event_callback(move |event| {
         events.handle(event);
@@ -107,7 +109,7 @@ pub(crate) async fn connect(settings: &NatsConnection, name: &str) -> Result<Nat
         options = options.custom_inbox_prefix(prefix);
     }
     let client = encrypted(options, &settings.tls).connect(addresses).await.map_err(NatsError::MakeClient)?;
-    Ok(NatsClient { client, state })
+    Ok(NatsClient { client, state, _in_use: in_use })
 }
 
 /// Certificates are read from their files at each connect, by the client itself.

@@ -150,17 +150,19 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let snapshot = self.read(trigger, inbox, notes).await?;
         let loaded = self.load(&snapshot, inbox, notes).await?;
         let (plan, restart_pending) = self.plan(&loaded, &snapshot, notes)?;
+        // The file as it is, not what of it can be live: a cut-off file is refused before a restart would obey it.
+        let refusals =
+            if plan.is_first { Vec::new() } else { guard(&plan.old, &loaded.config, &loaded.plugins_switched_off) };
+        if !refusals.is_empty() {
+            notes.changed.clone_from(&plan.changed);
+            return Err(Ended::Rejected(Rejection::content(Reason::Guard, refusals)));
+        }
         if !plan.is_first && plan.changed.is_empty() && plan.rotated.is_empty() {
             self.restart_pending = restart_pending;
             self.running = Some(snapshot);
             return Err(Ended::Unchanged);
         }
         notes.changed.clone_from(&plan.changed);
-        let refusals =
-            if plan.is_first { Vec::new() } else { guard(&plan.old, &plan.new, &loaded.plugins_switched_off) };
-        if !refusals.is_empty() {
-            return Err(Ended::Rejected(Rejection::content(Reason::Guard, refusals)));
-        }
         let mut draft = D::default();
         let drafts = self.prepare(&plan, &mut draft, snapshot.hash, inbox, notes).await?;
         self.restart_pending = restart_pending;
@@ -173,7 +175,10 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let read = attended(&self.shutdown, inbox, notes.timed("read", self.source.read(urgency))).await?;
         let (found, read) = match read {
             Ok(snapshot) => {
-                self.watch(&snapshot);
+                // Whether to watch at all is known with the first configuration, and its commit says so.
+                if self.running.is_some() {
+                    self.watch(&snapshot);
+                }
                 (Attempted::Input(snapshot.hash), Ok(snapshot))
             }
             Err(failure) => (Attempted::Failure(failure.clone()), Err(failure)),
@@ -230,9 +235,8 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             changed.extend(rotated.iter().map(|path| Change { key: path.display().to_string(), verb: "rotate" }));
         }
         notes.phases.push(("plan", begun.elapsed()));
-        let (new, pending) = (Arc::new(new), restart_pending.clone());
-        let generation = generation.next();
-        Ok((Plan { old, new, generation, is_first, changed, rotated, restart_pending }, pending))
+        let (new, generation) = (Arc::new(new), generation.next());
+        Ok((Plan { old, new, generation, is_first, changed, rotated }, restart_pending))
     }
 
     /// Referenced files that differ from what was read for the running generation.
@@ -255,7 +259,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let source = &mut self.source;
         let newer_input = async {
             loop {
-                let more = inbox.receive().await;
+                let more = inbox.hinted().await;
                 if !more || !may_supersede {
                     // Everything that arrives is still remembered; it only stops nothing.
                     inbox.collect().await;

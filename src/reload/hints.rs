@@ -41,16 +41,9 @@ impl Watched {
     pub(super) fn new(snapshot: &Snapshot, reload: config::Reload) -> Self {
         let directories = snapshot.directories.clone();
         // Directories are stated as well: a swapped link changes the times of the directory that it is in.
-        let files = directories.iter().chain(snapshot.files.keys()).cloned().collect();
+        let files = directories.iter().chain(&snapshot.path).chain(snapshot.files.keys()).cloned().collect();
         Self { directories, files, reload }
     }
-}
-
-/// Whether inotify is tried at all: tests show that the rest works without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inotify {
-    Tried,
-    Refused,
 }
 
 /// How changes are noticed now.
@@ -67,20 +60,17 @@ pub(super) struct HintsTask {
     hints_tx: mpsc::WeakSender<ReloadRequest>,
     watched_rx: watch::Receiver<Watched>,
     poll_seed: String,
-    inotify: Inotify,
+    /// Tests show that all works without.
+    pub(super) tries_inotify: bool,
     mode: Mode,
     warned: bool,
 }
 
 impl HintsTask {
     /// The task, and where to say what it is to watch.
-    pub(super) fn new(
-        hints_tx: mpsc::WeakSender<ReloadRequest>,
-        poll_seed: String,
-        inotify: Inotify,
-    ) -> (watch::Sender<Watched>, Self) {
+    pub(super) fn new(hints_tx: mpsc::WeakSender<ReloadRequest>, poll_seed: String) -> (watch::Sender<Watched>, Self) {
         let (watched_tx, watched_rx) = watch::channel(Watched::default());
-        (watched_tx, Self { hints_tx, watched_rx, poll_seed, inotify, mode: Mode::Off, warned: false })
+        (watched_tx, Self { hints_tx, watched_rx, poll_seed, tries_inotify: true, mode: Mode::Off, warned: false })
     }
 
     pub(super) async fn run(mut self, mut hangup: Option<Signal>) {
@@ -128,7 +118,7 @@ impl HintsTask {
             self.mode = Mode::Off;
             return None;
         }
-        if self.inotify == Inotify::Tried {
+        if self.tries_inotify {
             let (directories, events_tx) = (watched.directories.clone(), events_tx.clone());
             match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx)).await {
                 Some(Ok(watch)) => {
@@ -235,5 +225,20 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_starts_together_polls_spread_over_the_interval() {
+        let mut hosts_in_second = [0; 30];
+        for host in 0..100 {
+            let phase = phase(&format!("host-{host}"), Duration::from_secs(30));
+            hosts_in_second[usize::try_from(phase.as_secs()).unwrap()] += 1;
+        }
+        assert!(hosts_in_second.iter().all(|hosts| *hosts <= 10), "{hosts_in_second:?}");
     }
 }

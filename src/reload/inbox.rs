@@ -46,6 +46,15 @@ impl Inbox {
         true
     }
 
+    /// Waits for something newer than what was received before, however much of it there is.
+    pub(super) async fn hinted(&mut self) -> bool {
+        let more = self.receive().await;
+        while let Ok(request) = self.requests_rx.try_recv() {
+            self.remember(request);
+        }
+        more
+    }
+
     /// Remembers what arrives for as long as it is polled.
     pub(super) async fn collect(&mut self) -> Infallible {
         while self.receive().await {}

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use crate::reload::attempt::Pipeline;
-use crate::reload::hints::{HintsTask, Inotify, hangup};
+use crate::reload::hints::{HintsTask, hangup};
 use crate::reload::inbox::{Answer, Inbox, ReloadRequest, send};
 use crate::reload::outcome::{Outcome, ReloadOutcome, ReloadStatus, Trigger};
 use crate::reload::{Live, ReloaderParts};
@@ -47,7 +47,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         status_tx: watch::Sender<ReloadStatus>,
     ) -> Self {
         let ReloaderParts { source, sections, poll_seed, shutdown } = parts;
-        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed, Inotify::Tried);
+        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed);
         let pipeline = Pipeline::new(source, sections, live_tx, status_tx.clone(), watched_tx, shutdown.clone());
         Self {
             pipeline,
@@ -59,6 +59,14 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
             shutdown,
             attempts: 0,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_inotify(mut self) -> Self {
+        if let Some(hints) = &mut self.hints {
+            hints.tries_inotify = false;
+        }
+        self
     }
 
     /// Starts the host, and if that succeeds reloads it until shutdown.
@@ -101,7 +109,10 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
                 biased;
                 () = self.shutdown.wait() => return None,
                 more = self.inbox.receive() => if !more { return None },
-                () = sleep_until(self.retry_at) => return Some((Trigger::Retry, Vec::new())),
+                () = sleep_until(self.retry_at) => {
+                    self.retry_at = None;
+                    return Some((Trigger::Retry, Vec::new()));
+                }
             }
         }
     }

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,9 @@ pub(super) struct DirectoryWatch {
     /// Ends its thread and its watches when dropped.
     _watcher: RecommendedWatcher,
     directories: Vec<Directory>,
+    /// Whether one of them was removed or moved. Device and inode alone would not tell: a directory made in its place
+    /// is often given the same inode.
+    is_lost: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -30,7 +35,12 @@ struct Directory {
 impl DirectoryWatch {
     /// Watches all that exist. `events_tx` needs a depth of 1: what finds it full is said already. Blocks.
     pub(super) fn arm(directories: &[PathBuf], events_tx: mpsc::Sender<()>) -> Result<Self, notify::Error> {
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let (lost, ours) = (Arc::clone(&is_lost), directories.to_vec());
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.as_ref().is_ok_and(|event| takes_away(event, &ours)) {
+                lost.store(true, Ordering::Release);
+            }
             if is_hint(&event) {
                 // Full: a hint waits already. Closed: nobody looks any more.
                 let _full_or_closed = events_tx.try_send(());
@@ -52,7 +62,7 @@ impl DirectoryWatch {
             let id = before.filter(|before| id(path) == Some(*before));
             armed.push(Directory { path: path.clone(), id });
         }
-        Ok(Self { _watcher: watcher, directories: armed })
+        Ok(Self { _watcher: watcher, directories: armed, is_lost })
     }
 
     /// Which directories are not there. Empty: all is watched.
@@ -62,12 +72,19 @@ impl DirectoryWatch {
 
     /// Whether each path still leads to the directory that is watched. Blocks.
     pub(super) fn is_current(&self) -> bool {
-        self.directories.iter().all(|directory| id(&directory.path) == directory.id)
+        !self.is_lost.load(Ordering::Acquire)
+            && self.directories.iter().all(|directory| id(&directory.path) == directory.id)
     }
 }
 
 fn id(path: &Path) -> Option<(u64, u64)> {
     FileStat::of(path).ok().map(|stat| stat.id())
+}
+
+/// Whether it is one of the watched directories itself that goes.
+fn takes_away(event: &notify::Event, directories: &[PathBuf]) -> bool {
+    let goes = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+    goes && event.paths.iter().any(|path| directories.contains(path))
 }
 
 /// Reading is an event too, and our own reads would never end; everything else may matter, errors and an overflown

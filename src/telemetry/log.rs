@@ -70,7 +70,12 @@ impl Logs {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })
+    let wanted =
+        EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })?;
+    // Whatever the filter says: this client traces the credentials it sends, and `nats` logs its events.
+    let silent = ["async_nats=off", "async_nats::connection=off", "async_nats::connector=off"];
+    let silent = silent.map(|directive| directive.parse().expect("a target and a level"));
+    Ok(silent.into_iter().fold(wanted, EnvFilter::add_directive))
 }
 
 fn build<W>(writer: W, is_terminal: bool) -> (Logs, impl Subscriber + Send + Sync + 'static)
@@ -79,7 +84,7 @@ where
 {
     let (filter, filter_handle) = reload::Layer::new(EnvFilter::new(Log::default().level));
     let json = Arc::new(AtomicBool::new(!is_terminal));
-    let lines = Lines { text: Format::default(), json: Arc::clone(&json), is_terminal };
+    let lines = Lines { text: Format::default(), json: Arc::clone(&json) };
     let format = tracing_subscriber::fmt::layer().event_format(lines).with_ansi(is_terminal).with_writer(writer);
     let subscriber = Registry::default().with(filter).with(KeepFields).with(format);
     (Logs { filter: filter_handle, json, is_terminal }, subscriber)
@@ -89,7 +94,6 @@ where
 struct Lines {
     text: Format<Full>,
     json: Arc<AtomicBool>,
-    is_terminal: bool,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines

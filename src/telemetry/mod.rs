@@ -7,4 +7,4 @@
 mod fields;
 mod log;
 
-pub(crate) use log::{FilterError, Logs, check_filter, install};
+pub(crate) use log::{check_filter, install};

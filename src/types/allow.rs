@@ -105,7 +105,7 @@ pub enum AllowError {
 pub struct BadEntries {
     /// Name of the field, such as `allowed_hosts`.
     pub field: &'static str,
-    /// The entries as written, each with its reason.
+    /// The entries as written but for user information, each with its reason.
     pub entries: Vec<(String, AllowError)>,
 }
 
@@ -135,8 +135,13 @@ impl LocalResources {
 }
 
 fn bad_entries<T: FromStr<Err = AllowError>>(field: &'static str, entries: &[String]) -> Option<BadEntries> {
-    let bad: Vec<_> = entries.iter().filter_map(|entry| Some((entry.clone(), entry.parse::<T>().err()?))).collect();
+    let bad: Vec<_> = entries.iter().filter_map(|entry| Some((shown(entry), entry.parse::<T>().err()?))).collect();
     (!bad.is_empty()).then_some(BadEntries { field, entries: bad })
+}
+
+/// What stands before an `@` may be a password, whatever else is wrong with the entry.
+fn shown(entry: &str) -> String {
+    entry.rsplit_once('@').map_or_else(|| entry.to_owned(), |(_, host)| format!("***@{host}"))
 }
 
 impl FromStr for AllowedHost {
@@ -374,6 +379,7 @@ mod tests {
     fn every_bad_entry_of_every_field_is_reported() {
         let resources = LocalResources {
             allowed_hosts: vec!["*com".to_owned(), "ok.example".to_owned(), "https://a.example/v1".to_owned()],
+            allowed_ip_name_lookups: vec!["https://me:pw@a".to_owned()],
             allowed_host_loopback_ports: vec!["0".to_owned()],
             ..LocalResources::default()
         };
@@ -383,6 +389,7 @@ mod tests {
             [
                 "invalid allowed_hosts:\n  - '*com': wildcard must be of the form `*.<rest>` (leading dot required)\n  \
                  - 'https://a.example/v1': must not include a path; got '/v1'",
+                "invalid allowed_ip_name_lookups:\n  - '***@a': must not include a scheme",
                 "invalid allowed_host_loopback_ports:\n  - '0': port must be a number from 1 to 65535; got '0'",
             ]
         );

@@ -154,10 +154,9 @@ impl Workloads {
                 if !workloads.is_failed(&id, number) || workloads.is_draining() {
                     return;
                 }
-                let begun = workloads.table().begin(&id, &spec, || Waiting {
-                    end: watch::channel(None).1,
-                    cancel: Shutdown::default(),
-                });
+                let begun = workloads
+                    .table()
+                    .begin(&id, &spec, || Waiting { end: watch::channel(None).1, cancel: Shutdown::default() });
                 let Begin::Reserved(reserved) = begun else { return };
                 number = reserved;
                 drop(workloads.publish(number, assembled, began).await);
@@ -167,9 +166,7 @@ impl Workloads {
     }
 
     fn is_failed(&self, id: &WorkloadId, number: StartNumber) -> bool {
-        self.table()
-            .get(id)
-            .is_some_and(|entry| entry.number == number && matches!(entry.phase, Phase::Failed(_)))
+        self.table().get(id).is_some_and(|entry| entry.number == number && matches!(entry.phase, Phase::Failed(_)))
     }
 
     /// Begins the stop and says so; what is in flight ends behind it.
@@ -201,8 +198,7 @@ impl Workloads {
                 drop(task::spawn_on(&self.0.workers, "stop", async move {
                     let lame_duck = workloads.settings().drain.lame_duck;
                     workloads.end(&assembled, lame_duck).await;
-                    workloads.table().forget(&assembled.id, number);
-                    info!(workload.id = %assembled.id, "workload stopped");
+                    workloads.release(number, assembled);
                 }));
             }
         }
@@ -223,6 +219,16 @@ impl Workloads {
             warn!(workload.id = %assembled.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }
         forced == 0
+    }
+
+    /// Frees all that is left of a workload whose work has ended.
+    pub(super) fn release(&self, number: StartNumber, assembled: Arc<Assembled>) {
+        let id = assembled.id.clone();
+        // Plugins let go of what nothing is bound to any more, so the bindings go first.
+        drop(assembled);
+        self.plugins().unbind(&id);
+        self.table().forget(&id, number);
+        info!(workload.id = %id, "workload stopped");
     }
 
     pub(super) fn withdraw(&self, route: &Arc<Route>) {

@@ -9,10 +9,10 @@ use tracing::warn;
 
 use crate::plugin::PluginSet;
 use crate::types::WorkloadId;
+use crate::workload::Workloads;
 use crate::workload::http::HttpTarget as _;
 use crate::workload::start::{Assembled, StartError};
 use crate::workload::table::{Phase, StartNumber};
-use crate::workload::Workloads;
 
 /// Why workloads cannot be linked against another set of plugins.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::error::Chain;
 use crate::plugin::PluginSet;
@@ -111,8 +111,7 @@ impl Workloads {
             warn!(workload.id = %old.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }
         if let Some(number) = stopping {
-            self.table().forget(&old.id, number);
-            info!(workload.id = %old.id, "workload stopped");
+            self.release(number, old);
         }
         forced
     }

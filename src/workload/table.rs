@@ -95,12 +95,7 @@ impl<W, R> Default for Table<W, R> {
 
 impl<W: Clone, R: Clone> Table<W, R> {
     /// Reserves `id` for a start of `spec`, unless it is taken. `waiting` is made only for a reservation.
-    pub(crate) fn begin(
-        &mut self,
-        id: &WorkloadId,
-        spec: &Arc<WorkloadSpec>,
-        waiting: impl FnOnce() -> W,
-    ) -> Begin<W> {
+    pub(crate) fn begin(&mut self, id: &WorkloadId, spec: &Arc<WorkloadSpec>, waiting: impl FnOnce() -> W) -> Begin<W> {
         if let Some(entry) = self.entries.get(id) {
             let same = same_content(&entry.spec, spec);
             match &entry.phase {

@@ -5,6 +5,21 @@
 /// What tests are made of: the washlet process, servers, clients, fakes.
 mod support;
 
+/// Every guest is the one that its lock names.
+mod fixtures;
+
+/// The commands that look at a configuration, and what wins over what.
+mod cli;
+
+/// The commands that look at a configuration: exit codes, what goes where, and that nothing of it panics.
+mod inspect;
+
+/// The file is edited while the host runs: what is valid is live, what is not changes nothing.
+mod reload;
+
+/// The host ends in order, or early when it must.
+mod shutdown;
+
 /// Requests and responses, as clients and guests see them.
 mod http;
 
@@ -16,3 +31,6 @@ mod workloads;
 
 /// The architecture and the style hold.
 mod tidy;
+
+/// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
+mod control;

@@ -10,4 +10,4 @@ mod tests;
 mod value;
 
 pub(super) use reply::{Reply, encode_heartbeat};
-pub(super) use request::{IdRequest, Malformed, StartRequest, WireWorkload};
+pub(super) use request::{IdRequest, Malformed, StartRequest};

@@ -87,7 +87,11 @@ impl Kind {
             (Self::U64 | Self::U32, _) => {
                 let max = if matches!(self, Self::U64) { i128::from(u64::MAX) } else { i128::from(u32::MAX) };
                 let number = integer(value).filter(|n| (0..=max).contains(n)).ok_or(format!("invalid {value}"))?;
-                let spelled = if matches!(self, Self::U64) { json!(number.to_string()) } else { json!(number as u32) };
+                let spelled = if matches!(self, Self::U64) {
+                    json!(number.to_string())
+                } else {
+                    json!(u32::try_from(number).unwrap())
+                };
                 (number != 0).then_some(spelled)
             }
             (Self::Float, Value::String(text)) if ["NaN", "Infinity", "-Infinity"].contains(&text.as_str()) => {
@@ -102,7 +106,7 @@ impl Kind {
             }
             (Self::State, Value::Number(number)) => match number.as_i64().ok_or("not an enum number")? {
                 0 => None,
-                known @ 1..=6 => Some(json!(STATES[known as usize])),
+                known @ 1..=6 => Some(json!(STATES[usize::try_from(known).unwrap()])),
                 unknown => Some(json!(unknown)),
             },
             (Self::Timestamp, Value::String(text)) => Some(json!(timestamp(text).ok_or(format!("invalid {text}"))?)),
@@ -149,7 +153,9 @@ fn read_message(fields: &[(&str, Kind)], object: &Map<String, Value>) -> Result<
 fn integer(value: &Value) -> Option<i128> {
     match value {
         Value::String(text) => text.parse().ok(),
-        Value::Number(number) if number.is_f64() => number.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i128),
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().filter(|f| f.fract() == 0.0).and_then(|f| format!("{f:.0}").parse().ok())
+        }
         Value::Number(number) => number.to_string().parse().ok(),
         _ => None,
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
-use super::value::{FieldError, Fields, kind_of};
+use super::value::{FieldError, Fields};
 
 /// A start: what to start under which id. Both are required, which is not the decoder's business.
 #[derive(Debug, PartialEq, Eq)]
@@ -145,16 +146,30 @@ impl IdRequest {
 
 fn decode<T>(payload: &[u8], read: impl FnOnce(Fields<'_>) -> Result<T, FieldError>) -> Result<T, Malformed> {
     let anonymous = |error| Malformed { workload_id: String::new(), error };
-    let document: Value = serde_json::from_slice(payload).map_err(|e| anonymous(MalformedError::Json(e)))?;
-    let Value::Object(object) = &document else {
-        return Err(anonymous(MalformedError::Root(kind_of(&document))));
-    };
-    let fields = Fields::of_document(object);
+    if payload.trim_ascii_start().first() != Some(&b'{') {
+        return Err(anonymous(not_an_object(payload)));
+    }
+    let object: Map<String, Value> = serde_json::from_slice(payload).map_err(|e| anonymous(MalformedError::Json(e)))?;
+    let fields = Fields::of_document(&object);
     read(fields).map_err(|error| Malformed {
         // If it is the id itself that is wrong, there is none to echo.
         workload_id: fields.string("workloadId").unwrap_or_else(|_not_text| String::new()),
         error: error.into(),
     })
+}
+
+/// Looks without building a document: a megabyte of `[{},{},...` would keep the control thread busy.
+fn not_an_object(payload: &[u8]) -> MalformedError {
+    match serde_json::from_slice::<IgnoredAny>(payload) {
+        Err(e) => MalformedError::Json(e),
+        Ok(IgnoredAny) => MalformedError::Root(match payload.trim_ascii_start().first() {
+            Some(b'[') => "a list",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        }),
+    }
 }
 
 impl WireWorkload {

@@ -7,7 +7,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::{IdRequest, Malformed, Reply, StartRequest, WireWorkload, encode_heartbeat, operator_decoder};
+use super::request::WireWorkload;
+use super::{IdRequest, Malformed, Reply, StartRequest, encode_heartbeat, operator_decoder};
 use crate::types::{
     ArtifactSource, HostHeartbeat, HostId, PullPolicy, VolumeKind, WorkloadOrigin, WorkloadSpec, WorkloadState,
 };

@@ -46,20 +46,16 @@ pub(super) struct Live {
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live").field("http", &self.http).field("joined", &self.control.is_some()).finish_non_exhaustive()
+        f.debug_struct("Live")
+            .field("http", &self.http)
+            .field("joined", &self.control.is_some())
+            .finish_non_exhaustive()
     }
 }
 
 impl Shared {
     pub(super) fn new(host_id: HostId, workers: Handle, control_thread: Handle) -> Self {
-        Self {
-            host_id,
-            workers,
-            control_thread,
-            router: Arc::default(),
-            host: OnceLock::new(),
-            live: Mutex::default(),
-        }
+        Self { host_id, workers, control_thread, router: Arc::default(), host: OnceLock::new(), live: Mutex::default() }
     }
 
     pub(super) fn host_id(&self) -> &HostId {

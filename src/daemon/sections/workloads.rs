@@ -107,8 +107,7 @@ impl Section<Draft> for WorkloadsSection {
 impl Prepared for PreparedWorkloads {
     fn commit(self: Box<Self>) -> Box<dyn Retired> {
         let Self { workloads, prepared, failed, removed } = *self;
-        let mut adopted: Vec<Adopted> =
-            prepared.into_iter().map(|prepared| workloads.adopt_static(prepared)).collect();
+        let mut adopted: Vec<Adopted> = prepared.into_iter().map(|prepared| workloads.adopt_static(prepared)).collect();
         adopted.extend(removed.iter().map(|id| workloads.remove_static(id)));
         for (workload, error) in &failed {
             workloads.fail_static(&workload.id, &workload.spec, error);

@@ -114,7 +114,7 @@ fn listen(socket: &TcpListener) -> io::Result<()> {
 /// Takes connections from one socket until told to stop; then empties the socket's queue, because closing it would
 /// reset what is in there.
 pub(super) async fn accept(shared: Arc<Shared>, socket: Arc<TcpListener>, listens: bool, stop: Shutdown) {
-    let Some(listener) = ready(socket, listens, &stop).await else { return };
+    let Some(listener) = ready(&socket, listens, &stop).await else { return };
     let mut stopped = std::pin::pin!(stop.wait());
     let mut backoff = backoff();
     let mut quiet_until = Instant::now();
@@ -144,22 +144,33 @@ pub(super) async fn accept(shared: Arc<Shared>, socket: Arc<TcpListener>, listen
             }
         }
     }
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    empty_backlog(&shared, &socket);
+}
+
+/// Takes what the kernel has completed already. Asks the kernel itself: the runtime's listener knows only of what it
+/// was woken for.
+fn empty_backlog(shared: &Arc<Shared>, socket: &TcpListener) {
     for _ in 0..=BACKLOG {
-        match listener.poll_accept(&mut cx) {
-            std::task::Poll::Ready(Ok((stream, _peer))) => admit(&shared, stream),
-            std::task::Poll::Ready(Err(error)) if is_of_one_connection(&error) => {}
-            std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => break,
+        match socket.accept() {
+            Ok((stream, _peer)) => {
+                let handed = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                match handed {
+                    Ok(stream) => admit(shared, stream),
+                    Err(error) => warn!(%error, "cannot serve an accepted HTTP connection"),
+                }
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_would_block_or_worse) => return,
         }
     }
 }
 
 /// Hands the socket to the runtime, and makes it listen unless it does. Both fail only if another process took the
 /// same address between our bind and now, or the system is out of something: then it is tried again.
-async fn ready(socket: Arc<TcpListener>, listens: bool, stop: &Shutdown) -> Option<tokio::net::TcpListener> {
+async fn ready(socket: &TcpListener, listens: bool, stop: &Shutdown) -> Option<tokio::net::TcpListener> {
     let mut backoff = backoff();
     loop {
-        let listening = if listens { Ok(()) } else { listen(&socket) };
+        let listening = if listens { Ok(()) } else { listen(socket) };
         match listening.and_then(|()| socket.try_clone()).and_then(tokio::net::TcpListener::from_std) {
             Ok(listener) => return Some(listener),
             Err(error) => error!(%error, "cannot listen for HTTP, trying again"),

@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     Deadline,
     /// The guest broke before a response.
     GuestFailed,
+    /// A bug of ours.
+    HostFailed,
     /// The guest answered with a status that ends no request.
     BadStatus,
 }
@@ -48,6 +50,7 @@ impl Refusal {
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "not-ready", "the workload is not ready\n", 14),
             Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline", "the workload took too long\n", 4),
             Self::GuestFailed => (StatusCode::BAD_GATEWAY, "guest-failed", "the workload failed\n", 13),
+            Self::HostFailed => (StatusCode::INTERNAL_SERVER_ERROR, "host-failed", "the host failed\n", 13),
             Self::BadStatus => (StatusCode::BAD_GATEWAY, "bad-status", "the workload's status is not valid\n", 13),
         }
     }

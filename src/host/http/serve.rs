@@ -1,16 +1,18 @@
 //! One request: who answers it, within which limits, and what the client hears if nobody does.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::timeout_at;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::error::Chain;
 use crate::host::http::access::AccessRecord;
@@ -19,6 +21,7 @@ use crate::host::http::body::{Call, Overrun, ResponseBody, request_body};
 use crate::host::http::connection::Connection;
 use crate::host::http::refusal::Refusal;
 use crate::host::http::shared::Phase;
+use crate::task::panic_text;
 use crate::workload::http::{Body, CallError, HttpTarget};
 
 const WORKLOAD_ID: HeaderName = HeaderName::from_static("x-workload-id");
@@ -46,7 +49,7 @@ pub(super) async fn handle(
         is_grpc: is_grpc(request.headers()),
         record: None,
     };
-    let found = address(&mut request).and_then(|()| {
+    let found = address(connection, &mut request).and_then(|()| {
         asked.record = AccessRecord::new(request.method(), request.uri());
         route(connection, &request)
     });
@@ -68,22 +71,23 @@ pub(super) async fn handle(
 }
 
 /// Makes the request's URI absolute and gives it a `host`, if it names one at all.
-fn address(request: &mut Request<Incoming>) -> Result<(), Refusal> {
+fn address(connection: &Connection, request: &mut Request<Incoming>) -> Result<(), Refusal> {
     if request.method() == Method::CONNECT {
         return Err(Refusal::Connect);
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let authority = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Authority::try_from(host.as_bytes()).map_err(|_reason| Refusal::BadHost)?,
-        (None, _) => request.uri().authority().cloned().ok_or(Refusal::BadHost)?,
+        (None, _) => {
+            let authority = request.uri().authority().cloned().ok_or(Refusal::BadHost)?;
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_reason| Refusal::BadHost)?;
+            request.headers_mut().insert(header::HOST, host);
+            authority
+        }
         (Some(_), Some(_)) => return Err(Refusal::BadHost),
     };
-    if !request.headers().contains_key(header::HOST) {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_reason| Refusal::BadHost)?;
-        request.headers_mut().insert(header::HOST, host);
-    }
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(connection.settings.scheme.clone());
     parts.authority = Some(authority);
     parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_reason| Refusal::BadHost)?;
@@ -120,11 +124,16 @@ async fn answer(
     request: Request<Body>,
     overrun: &Overrun,
 ) -> Result<Response<Body>, Refusal> {
-    let call = target.call(request);
+    // A panic costs its call, not the connection with all that is pipelined or multiplexed on it.
+    let call = AssertUnwindSafe(async { target.call(request).await }).catch_unwind();
     let outcome = match connection.settings.http.request_timeout {
         None => call.await,
         Some(limit) => within(limit, connection, call).await,
     };
+    let outcome = outcome.map_err(|panic| {
+        error!(panic = panic_text(&*panic), "call panicked");
+        Refusal::HostFailed
+    })?;
     // Whatever the guest made of the broken body, the client should learn what broke it.
     if overrun.happened() {
         return Err(Refusal::BodyTooLarge);
@@ -139,15 +148,15 @@ async fn answer(
     }
 }
 
-async fn within(
+async fn within<P>(
     limit: Duration,
     connection: &Connection,
-    call: impl Future<Output = Result<Response<Body>, CallError>>,
-) -> Result<Response<Body>, CallError> {
+    call: impl Future<Output = Result<Result<Response<Body>, CallError>, P>>,
+) -> Result<Result<Response<Body>, CallError>, P> {
     let deadline = connection.activity.request_began() + limit;
     match timeout_at(deadline, call).await {
         Ok(outcome) => outcome,
-        Err(_elapsed) => Err(CallError::Deadline(limit)),
+        Err(_elapsed) => Ok(Err(CallError::Deadline(limit))),
     }
 }
 

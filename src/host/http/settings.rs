@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::uri::Scheme;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 
@@ -26,6 +27,8 @@ const CONNECTIONS_MAX: usize = 32_768;
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) http: config::Http,
+    /// What guests are told; `https` belongs to a stream that a TLS acceptor has made.
+    pub(super) scheme: Scheme,
     pub(super) protocols: auto::Builder<Spawner>,
     pub(super) connections_max: usize,
 }
@@ -36,7 +39,7 @@ impl Settings {
             Some(max) => max.get(),
             None => derived_connections_max(file_descriptors_max()),
         };
-        Self { connections_max, protocols: protocols(), http }
+        Self { connections_max, scheme: Scheme::HTTP, protocols: protocols(), http }
     }
 }
 

@@ -61,7 +61,12 @@ async fn a_failure_is_in_the_log_with_its_cause_and_its_workload() {
 }
 
 /// Sends a request over a fresh connection; what came of its head and, if there was one, of its body.
-async fn outcome(host: &Standalone, protocol: Protocol, guest: &str, path: &str) -> Result<(StatusCode, bool), Failure> {
+async fn outcome(
+    host: &Standalone,
+    protocol: Protocol,
+    guest: &str,
+    path: &str,
+) -> Result<(StatusCode, bool), Failure> {
     let mut connection = Connection::open(host.addr, protocol).await.unwrap();
     let name = format!("{guest}.test");
     let request = match protocol {

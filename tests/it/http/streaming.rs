@@ -148,8 +148,7 @@ async fn trailers_pass_both_ways() {
     for guest in GUESTS {
         for protocol in PROTOCOLS {
             let mut connection = Connection::open(host.addr, protocol).await.unwrap();
-            let mut request =
-                request_over(protocol, "POST", &format!("{guest}.test"), "/trailers", with_trailers());
+            let mut request = request_over(protocol, "POST", &format!("{guest}.test"), "/trailers", with_trailers());
             // HTTP/1 announces them.
             if matches!(protocol, Protocol::H1) {
                 request.headers_mut().insert("trailer", "x-sum".parse().unwrap());

@@ -36,11 +36,18 @@ pub(crate) struct Load {
 impl Load {
     /// Starts `connections` clients that ask for `http://host/path` at `addr`.
     pub(crate) fn start(addr: SocketAddr, host: &str, path: &str, connections: usize) -> Self {
+        Self::follow(&watch::channel(vec![addr]).1, host, path, [Keep::Connection].repeat(connections))
+    }
+
+    /// As [`Load::start`], at a server that moves: a connection goes to the first of `addrs` that takes it. A client
+    /// for each of `keep`.
+    pub(crate) fn follow(addrs: &watch::Receiver<Vec<SocketAddr>>, host: &str, path: &str, keep: Vec<Keep>) -> Self {
         let stats = Arc::<Mutex<LoadStats>>::default();
         let (stop_tx, stop_rx) = watch::channel(false);
         let mut clients = tokio::task::JoinSet::new();
-        for _ in 0..connections {
-            let client = Client { addr, host: host.to_owned(), path: path.to_owned(), connection: None };
+        for keep in keep {
+            let (host, path) = (host.to_owned(), path.to_owned());
+            let client = Client { addrs: addrs.clone(), host, path, keep, connection: None };
             clients.spawn(client.run(Arc::clone(&stats), stop_rx.clone()));
         }
         Self { stats, stop_tx, clients }
@@ -67,10 +74,20 @@ impl Load {
     }
 }
 
+/// What a client does with its connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Keeps it for the next request.
+    Connection,
+    /// Opens another one.
+    Nothing,
+}
+
 struct Client {
-    addr: SocketAddr,
+    addrs: watch::Receiver<Vec<SocketAddr>>,
     host: String,
     path: String,
+    keep: Keep,
     connection: Option<Connection>,
 }
 
@@ -98,7 +115,7 @@ impl Client {
         loop {
             let (mut connection, is_fresh) = match self.kept().await {
                 Some(connection) => (connection, false),
-                None => match Connection::open(self.addr, Protocol::H1).await {
+                None => match self.open().await {
                     Ok(connection) => (connection, true),
                     Err(failure) => return (Err(failure), retried),
                 },
@@ -112,9 +129,22 @@ impl Client {
                 Err(error) => return (Err(chain(error)), retried),
             };
             let answer = read(response).await;
-            self.connection = Some(connection).filter(|_| answer.is_ok());
+            self.connection = Some(connection).filter(|_| answer.is_ok() && self.keep == Keep::Connection);
             return (answer, retried);
         }
+    }
+
+    /// A new connection, to the first address that takes it.
+    async fn open(&self) -> Result<Connection, String> {
+        let addrs = self.addrs.borrow().clone();
+        let mut failures = Vec::new();
+        for addr in addrs {
+            match Connection::open(addr, Protocol::H1).await {
+                Ok(connection) => return Ok(connection),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(failures.join("; "))
     }
 
     /// The connection of the request before, if the server has not said that it closes it.

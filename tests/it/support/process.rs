@@ -192,7 +192,8 @@ impl TestProcess {
         self.signal("TERM");
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends it a signal: `INT`, `TERM`, `HUP`, ...
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().expect("signalled before its exit was awaited").to_string();
         let status = std::process::Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status();
         assert!(status.expect("sh runs").success(), "cannot send SIG{name} to process {id}");

@@ -25,9 +25,9 @@ async fn requests_that_waited_too_long_are_refused_and_told_when_to_come_back() 
     let slow = (0..2).map(|_| host.get("http2.test", "/sleep/7000"));
     let further = async {
         // Any moment while the two sleep will do; the two were sent first.
-        let answers = futures::future::join_all((0..20).map(|n| {
-            host.get(if n % 2 == 0 { "http2.test" } else { "http3.test" }, "/")
-        }));
+        let answers = futures::future::join_all(
+            (0..20).map(|n| host.get(if n % 2 == 0 { "http2.test" } else { "http3.test" }, "/")),
+        );
         answers.await
     };
     let (slow, further) = futures::join!(futures::future::join_all(slow), further);

@@ -14,8 +14,10 @@ async fn a_javascript_component_answers() {
     let mut process = TestProcess::start(&config(settings, &[Workload::of_image("js", &image)]));
     process.allow_log("workload failed to start");
     let is_listening = |line: &LogLine| line.message() == "listening for HTTP";
-    eventually("it compiles", Duration::from_secs(120), async || process.log_lines().iter().any(is_listening).then_some(()))
-        .await;
+    eventually("it compiles", Duration::from_secs(120), async || {
+        process.log_lines().iter().any(is_listening).then_some(())
+    })
+    .await;
     let line = process.wait_for_log(is_listening).await;
     let addr = line.field("http.listen").unwrap().parse().unwrap();
     let host = Standalone { process, addr };

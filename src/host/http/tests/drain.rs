@@ -1,16 +1,19 @@
 //! The end of a server: nothing that a client was promised is lost.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::support::{
     Fake, Raw, client, eventually, get, h2_client, named, ok, reason, serve, settings, soon, start, text, within,
 };
+use crate::config;
 use crate::host::http::HttpServer;
 use crate::task;
 use crate::workload::http::HttpTarget;
@@ -87,63 +90,107 @@ async fn while_it_begins_to_drain_it_serves_on_and_tells_clients_to_leave() {
     eventually("clients have left", || server.connections() == 0).await;
 }
 
-/// Clients in closed loops, each on one connection for as long as the server lets it: how many requests failed.
-async fn under_load(servers: Vec<HttpServer>, change: impl AsyncFn(&[HttpServer])) -> (usize, usize) {
-    let (done, failed, stop) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
-    let port: Arc<AtomicUsize> = Arc::default();
-    let mut loops = Vec::new();
-    for _ in 0..16 {
-        let (done, failed): (Arc<AtomicUsize>, Arc<AtomicUsize>) = (Arc::clone(&done), Arc::clone(&failed));
-        let (stop, port) = (Arc::clone(&stop), Arc::clone(&port));
-        let addresses: Vec<_> = servers.iter().map(HttpServer::local_addr).collect();
-        loops.push(task::spawn("client", async move {
-            while !stop.load(Ordering::SeqCst) {
-                let address = addresses[port.load(Ordering::SeqCst)];
-                let Ok(stream) = tokio::net::TcpStream::connect(address).await else {
-                    // A client that was told the old address before the switch.
-                    continue;
-                };
-                let mut raw = Raw(stream);
-                loop {
-                    raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-                    let mut heard = Vec::new();
-                    while !heard.ends_with(b"\r\n\r\na") {
-                        let mut part = [0; 512];
-                        match raw.0.read(&mut part).await {
-                            Ok(read) if read > 0 => heard.extend_from_slice(&part[..read]),
-                            Ok(_) | Err(_) => break,
-                        }
-                    }
-                    let is_whole = heard.ends_with(b"\r\n\r\na");
-                    (if is_whole { &done } else { &failed }).fetch_add(1, Ordering::SeqCst);
-                    let closes = heard.windows(17).any(|part| part == b"connection: close");
-                    if !is_whole || closes || stop.load(Ordering::SeqCst) {
-                        break;
-                    }
+/// Clients in closed loops: what they got, and where they go next.
+#[derive(Debug, Default)]
+struct Load {
+    done: AtomicUsize,
+    failed: AtomicUsize,
+    stop: AtomicBool,
+    address: std::sync::Mutex<Option<SocketAddr>>,
+}
+
+impl Load {
+    fn done(&self) -> usize {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    fn goes_to(&self, server: &HttpServer) {
+        *self.address.lock().unwrap() = Some(server.local_addr());
+    }
+
+    /// Requests on one connection after another; each is used until the server says close, or for one request.
+    async fn run(self: Arc<Self>, keeps_alive: bool) {
+        while !self.stop.load(Ordering::SeqCst) {
+            let address = self.address.lock().unwrap().unwrap();
+            let Ok(stream) = tokio::net::TcpStream::connect(address).await else {
+                // Only a client that was still told an old address may find nobody there.
+                let is_old = *self.address.lock().unwrap() != Some(address);
+                self.failed.fetch_add(usize::from(!is_old), Ordering::SeqCst);
+                continue;
+            };
+            let mut raw = Raw(stream);
+            loop {
+                let is_usable = self.ask(&mut raw).await;
+                if !is_usable || !keeps_alive || self.stop.load(Ordering::SeqCst) {
+                    break;
                 }
             }
-        }));
+        }
     }
-    eventually("load", || done.load(Ordering::SeqCst) > 200).await;
-    port.store(1, Ordering::SeqCst);
-    change(&servers).await;
-    let before = done.load(Ordering::SeqCst);
-    eventually("load after the change", || done.load(Ordering::SeqCst) > before + 200).await;
-    stop.store(true, Ordering::SeqCst);
-    for task in loops {
-        within(task).await.unwrap().unwrap();
+
+    /// Whether the connection may be used again.
+    async fn ask(&self, raw: &mut Raw) -> bool {
+        let mut heard = Vec::new();
+        if raw.0.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.is_ok() {
+            while !heard.ends_with(b"\r\n\r\na") {
+                let mut part = [0; 512];
+                match raw.0.read(&mut part).await {
+                    Ok(read) if read > 0 => heard.extend_from_slice(&part[..read]),
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        }
+        let is_whole = heard.ends_with(b"\r\n\r\na");
+        (if is_whole { &self.done } else { &self.failed }).fetch_add(1, Ordering::SeqCst);
+        is_whole && !heard.windows(17).any(|part| part == b"connection: close")
     }
-    (done.load(Ordering::SeqCst), failed.load(Ordering::SeqCst))
+}
+
+/// Sixteen clients on `first` while `change` does what it does; requests that failed.
+async fn failed_under_load<T>(first: &HttpServer, keeps_alive: bool, change: impl AsyncFnOnce(&Load) -> T) -> usize {
+    let load = Arc::new(Load::default());
+    load.goes_to(first);
+    let clients: Vec<_> = (0..16).map(|_| task::spawn("client", Arc::clone(&load).run(keeps_alive))).collect();
+    eventually("load", || load.done() > 200).await;
+    let _serves_on = change(&load).await;
+    let before = load.done();
+    eventually("load after the change", || load.done() > before + 200).await;
+    load.stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        within(client).await.unwrap().unwrap();
+    }
+    load.failed.load(Ordering::SeqCst)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_when_a_server_is_drained_under_load() {
-    let (old, router) = serve(named("a"));
-    let new = start(settings(), &router);
-    let (done, failed) = under_load(vec![old, new], async |servers: &[HttpServer]| {
-        assert_eq!(within(servers[0].drain(soon())).await, 0);
-    })
-    .await;
-    assert!(done > 400);
-    assert_eq!(failed, 0);
+async fn no_request_fails_when_the_address_changes_under_load() {
+    for keeps_alive in [true, false] {
+        let (old, router) = serve(named("a"));
+        let new = start(settings(), &router);
+        let failed = failed_under_load(&old, keeps_alive, async |load: &Load| {
+            load.goes_to(&new);
+            assert_eq!(within(old.drain(soon())).await, 0);
+        });
+        assert_eq!(failed.await, 0, "keep-alive: {keeps_alive}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_when_the_port_moves_between_wide_and_narrow_under_load() {
+    for keeps_alive in [true, false] {
+        let (first, router) = serve(named("a"));
+        let port = first.local_addr().port();
+        let failed = failed_under_load(&first, keeps_alive, async |_load: &Load| {
+            let mut live = None;
+            for ip in [[0, 0, 0, 0], [127, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]] {
+                let next = config::Http { listen: Some(SocketAddr::from((ip, port))), ..settings() };
+                let bound = HttpServer::bind(&next, Some(live.as_ref().unwrap_or(&first))).unwrap();
+                let next = bound.serve(Arc::clone(&router), next, &Handle::current());
+                let old = live.replace(next);
+                assert_eq!(within(old.as_ref().unwrap_or(&first).drain(soon())).await, 0);
+            }
+            live
+        });
+        assert_eq!(failed.await, 0, "keep-alive: {keeps_alive}");
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
 
 use super::support::{Fake, Raw, client, get, h2_client, named, ok, serve, text};
+use crate::workload::http::CallError;
 
 #[tokio::test]
 async fn one_port_speaks_http_1_and_http_2() {
@@ -71,4 +73,23 @@ async fn a_small_unread_body_does_not_cost_the_connection() {
         raw.send(&body).await;
         raw.until("\r\n\r\na").await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on_only_if_the_body_is_wanted() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let (server, _router) = serve(Fake::new("a", |request| async move {
+        let read = request.into_body().collect().await.map_err(|error| CallError::Guest(error.into()))?;
+        ok(read.to_bytes())
+    }));
+    let mut raw = Raw::connect(&server).await;
+    raw.send(head).await;
+    assert_eq!(raw.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    raw.send("hi").await;
+    raw.until("\r\n\r\nhi").await;
+
+    let (server, _router) = serve(named("a"));
+    let mut raw = Raw::connect(&server).await;
+    raw.send(head).await;
+    assert!(raw.rest().await.starts_with("HTTP/1.1 200 OK"));
 }

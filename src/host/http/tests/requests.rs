@@ -114,6 +114,7 @@ async fn each_failure_before_the_head_has_its_status() {
             "/busy" => CallError::Busy,
             "/gone" => CallError::Unavailable,
             "/late" => CallError::Deadline(std::time::Duration::from_secs(1)),
+            "/panic" => panic!("a bug"),
             "/switch" => return Ok(Response::builder().status(101).body(full("")).unwrap()),
             _ => CallError::Guest(anyhow::anyhow!("secret detail")),
         })
@@ -123,6 +124,7 @@ async fn each_failure_before_the_head_has_its_status() {
         ("/gone", 503, "not-ready", 14),
         ("/late", 504, "deadline", 4),
         ("/switch", 502, "bad-status", 13),
+        ("/panic", 500, "host-failed", 13),
         ("/trap", 502, "guest-failed", 13),
     ];
     for (path, status, code, grpc_status) in cases {
@@ -270,4 +272,38 @@ async fn a_client_that_leaves_cancels_its_call() {
     drop(raw);
     eventually("the call is cancelled", || slow.cancelled.load(Ordering::SeqCst) == 1).await;
     eventually("the connection ends", || server.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_large_body_streams_both_ways_at_once() {
+    let (server, _router) = serve(Fake::new("a", |request| async move { Ok(Response::new(request.into_body())) }));
+    let body = Bytes::from(vec![7; 8 << 20]);
+    for client in [client(), h2_client()] {
+        let request = get(&server, "/").map(|_| Full::new(body.clone()));
+        let (mut parts, whole) = request.into_parts();
+        parts.method = Method::POST;
+        let response = client.request(Request::from_parts(parts, whole)).await.unwrap();
+        assert_eq!(within(response.into_body().collect()).await.unwrap().to_bytes(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_waited_for_and_holds_the_guest_back() {
+    let written = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let (server, _router) = serve(Fake::new("a", move |_request| {
+        let count = Arc::clone(&count);
+        let chunks = futures::stream::iter(0..1024).map(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(Frame::data(Bytes::from_static(&[b'x'; 64 << 10])))
+        });
+        let body = http_body_util::StreamBody::new(chunks).boxed_unsync();
+        async { Ok(Response::new(body)) }
+    }));
+    let mut raw = Raw::connect(&server).await;
+    raw.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    raw.until("\r\n\r\n").await;
+    assert!(written.load(Ordering::SeqCst) < 512, "the sockets' buffers and ours do not hold 32 MiB");
+    let heard = raw.rest().await;
+    assert!(heard.len() > 64 << 20 && heard.ends_with("0\r\n\r\n"));
 }

@@ -1,0 +1,11 @@
+//! The file and everything it refers to, read as one consistent set that has settled.
+//!
+//! Reading blocks and does not wait; settling says how long to wait and has no clock. Who calls them does the waiting.
+
+mod read;
+mod settle;
+mod snapshot;
+
+pub use read::{Files, References};
+pub use settle::{Settle, Urgency, Verdict};
+pub use snapshot::{FileRead, FileStat, InputHash, ReadFailure, Seen, Snapshot};
