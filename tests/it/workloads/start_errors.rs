@@ -71,6 +71,14 @@ async fn an_alias_makes_up_for_a_missing_host_and_a_bad_one_is_warned_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_hangs_does_not_keep_the_host_from_starting() {
+    let registry = FakeServer::hanging().await;
+    let hanging = Workload::of_image("broken", &format!("{}/hang:1", registry.addr()));
+    let reason = why("registry.allow_insecure = true\nreload.prepare_timeout = \"6s\"", hanging).await;
+    assert!(reason.contains("not pulled and compiled within"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_start_is_tried_again() {
     let path = fixture("http2");
     let wasm = std::fs::read(path.strip_prefix("file:").unwrap()).unwrap();
