@@ -55,5 +55,7 @@ fn read_and_load(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<Fla
         },
     };
     let working_dir = std::env::current_dir().unwrap_or_default();
-    load(&Sources { file, env, flags, working_dir }, &|file| read_regular(file, REFERENCED_BYTES_MAX))
+    load(&Sources { file, env, flags, working_dir, tolerate_missing_images: false }, &|file| {
+        read_regular(file, REFERENCED_BYTES_MAX)
+    })
 }

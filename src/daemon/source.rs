@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt as _};
@@ -19,6 +20,8 @@ use crate::task;
 pub(super) struct FileSource {
     files: SettledFiles,
     layers: Arc<Layers>,
+    /// Whether a configuration was loaded before: then there is something to keep.
+    has_loaded: Arc<AtomicBool>,
     /// Warnings that were logged: each is worth one line, not one a reload.
     warned: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -39,7 +42,7 @@ impl Layers {
             (Some(_), None) | (None, _) => None,
         };
         let (env, flags) = (self.env.clone(), self.flags.clone());
-        Sources { file, env, flags, working_dir: self.working_dir.clone() }
+        Sources { file, env, flags, working_dir: self.working_dir.clone(), tolerate_missing_images: false }
     }
 
     /// The files that a configuration asks for while it is loaded.
@@ -66,7 +69,7 @@ impl FileSource {
         let of_files = Arc::clone(&layers);
         let references = Box::new(move |bytes: Option<&[u8]>| of_files.references(bytes));
         let files = SettledFiles::new(Files::new(layers.path.clone(), references));
-        Self { files, layers, warned: Arc::default() }
+        Self { files, layers, has_loaded: Arc::default(), warned: Arc::default() }
     }
 }
 
@@ -77,9 +80,12 @@ impl ConfigSource for FileSource {
 
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>> {
         let (layers, warned) = (Arc::clone(&self.layers), Arc::clone(&self.warned));
+        let has_loaded = Arc::clone(&self.has_loaded);
         let load = move || {
-            let sources = layers.with(snapshot.config.as_deref());
+            let tolerate_missing_images = !has_loaded.load(Ordering::SeqCst);
+            let sources = Sources { tolerate_missing_images, ..layers.with(snapshot.config.as_deref()) };
             let loaded = config::load(&sources, &|path| snapshot.read(path)).map_err(rejection)?;
+            has_loaded.store(true, Ordering::SeqCst);
             warn_once(&loaded.warnings, &warned);
             Ok(Loaded {
                 plugins_switched_off: switched_off(&loaded),

@@ -273,5 +273,4 @@ fn without_secrets(spec: &WorkloadSpec) -> WorkloadSpec {
 }
 
 #[cfg(test)]
-#[path = "table/tests.rs"]
 mod tests;
