@@ -50,7 +50,6 @@ impl Meter {
     }
 }
 
-#[expect(dead_code, reason = "most are read by tests; metrics are to come")]
 impl Meter {
     /// Connections closed at once because there were too many.
     pub(crate) fn connections_refused(&self) -> u64 {

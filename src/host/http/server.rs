@@ -90,7 +90,6 @@ impl HttpServer {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "read by tests; status and metrics are to come"))]
 impl HttpServer {
     /// Connections open now.
     pub(crate) fn connections(&self) -> usize {
