@@ -1,7 +1,6 @@
 //! Where configurations come from: the file and what it refers to, the environment and the flags.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
-use crate::config::files::{FileRead, Files, ReadFailure, Snapshot, Urgency};
+use crate::config::files::{Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
 use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
@@ -51,7 +50,7 @@ impl Layers {
         let asked = Mutex::new(BTreeSet::new());
         let read = |path: &Path| {
             asked.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
-            std::fs::read(path)
+            read_regular(path, REFERENCED_BYTES_MAX)
         };
         // Wrong or not: what it asks for is watched, so that a wrong file that is put right is noticed.
         drop(config::load(&self.with(bytes), &read));
@@ -85,7 +84,7 @@ impl ConfigSource for FileSource {
         let load = move || {
             let tolerate_missing_images = !has_loaded.load(Ordering::SeqCst);
             let sources = Sources { tolerate_missing_images, ..layers.with(snapshot.config.as_deref()) };
-            let loaded = config::load(&sources, &|path| of_snapshot(&snapshot, path)).map_err(rejection)?;
+            let loaded = config::load(&sources, &|path| snapshot.read(path)).map_err(rejection)?;
             has_loaded.store(true, Ordering::SeqCst);
             warn_once(&loaded.warnings, &warned);
             Ok(Loaded {
@@ -115,15 +114,6 @@ impl ConfigSource for FileSource {
     fn changes(&self, old: &Config, new: &Config) -> Vec<Change> {
         let ConfigDiff { changed } = ConfigDiff::between(old, new);
         changed.into_iter().map(|change| Change { key: change.key, verb: change.verb.as_str() }).collect()
-    }
-}
-
-/// A referenced file as it was when the set settled; a large one, whose bytes are not kept, as it is now.
-fn of_snapshot(snapshot: &Snapshot, path: &Path) -> io::Result<Vec<u8>> {
-    match snapshot.files.get(path) {
-        Some(FileRead::Present { bytes: Some(bytes), .. }) => Ok(bytes.to_vec()),
-        Some(FileRead::Absent { cause }) => Err(io::Error::other(cause.clone())),
-        Some(FileRead::Present { bytes: None, .. }) | None => std::fs::read(path),
     }
 }
 

@@ -73,9 +73,10 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
     pub(crate) async fn run(mut self) {
         // Taken before the first attempt: from now on SIGHUP is a hint and does not end the process.
         let hints = self.hints.take().map(|hints| AbortOnDropHandle::new(spawn("reload hints", hints.run(hangup()))));
-        let first = AssertUnwindSafe(self.attempt(Trigger::Start)).catch_unwind().await;
-        if !matches!(first, Ok(Some(Outcome::Applied))) {
-            return;
+        match AssertUnwindSafe(self.attempt(Trigger::Start)).catch_unwind().await {
+            Ok(Some(Outcome::Applied)) => {}
+            Ok(_) => return,
+            Err(panic) => return error!(panic = panic_text(&*panic), "the reload task panicked at the start"),
         }
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             error!(panic = panic_text(&*panic), "the reload task panicked; the configuration runs on");
