@@ -58,6 +58,7 @@ async fn round(host: &Standalone, count: usize) -> Waits {
     waits
 }
 
+#[expect(clippy::print_stdout, reason = "the figures, for whoever asks for them with --nocapture")]
 async fn neighbours_are_served_while_guests_spin(guest: &'static str, per_core: usize) {
     let _quiet = quiet().await;
     let workloads = [Workload::new("spinner", guest), Workload::new("neighbour", "http2")];
