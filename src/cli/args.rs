@@ -36,6 +36,16 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what a reload from one file to another would do
+    Diff {
+        /// The file that runs
+        old: PathBuf,
+        /// The file that is to run
+        new: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of the configuration file
     Schema,
     /// Print an annotated configuration file with every key

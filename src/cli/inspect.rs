@@ -1,4 +1,4 @@
-//! `check`, `config`, `schema` and `example`: what the configuration says, without running it.
+//! `check`, `config`, `diff`, `schema` and `example`: what the configuration says, without running it.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::cli::exit::{Exit, of_problems, print, say};
 use crate::config::files::{REFERENCED_BYTES_MAX, read_regular};
 use crate::config::{FILE_BYTES_MAX, FileInput, FlagValue, Loaded, Problem, Problems, Sources, example, load, schema};
+use crate::daemon::{Forecast, forecast};
 
 pub(super) fn check(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<FlagValue>, as_json: bool) -> Exit {
     match read_and_load(path, env, flags) {
@@ -36,6 +37,34 @@ pub(super) fn config(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec
             print(&text)
         }
     }
+}
+
+/// What a reload would do; a file that is wrong, or a reload that would be refused, is an error.
+pub(super) fn diff(old: &Path, new: &Path, env: &[(String, String)], flags: &[FlagValue], as_json: bool) -> Exit {
+    let load = |path| read_and_load(Some(path), env.to_vec(), flags.to_vec());
+    let (old, new) = match (load(old), load(new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(problems), _) | (_, Err(problems)) => return of_problems(&problems),
+    };
+    let Forecast { changed, refused, pinned } = forecast(&old, &new);
+    if as_json {
+        let changed: Vec<_> = changed
+            .iter()
+            .map(|(key, verb, class)| json!({ "key": key, "verb": verb, "class": class.as_str() }))
+            .collect();
+        let pinned: Vec<_> = pinned.iter().map(|pinned| json!({ "key": pinned.key, "by": pinned.by })).collect();
+        print(&format!("{:#}\n", json!({ "changed": changed, "refused": refused, "pinned": pinned })));
+    } else {
+        let mut text: String =
+            changed.iter().map(|(key, verb, class)| format!("{key}: {verb} ({})\n", class.as_str())).collect();
+        if changed.is_empty() {
+            text.push_str("nothing changes\n");
+        }
+        text.extend(pinned.iter().map(|pinned| format!("{}: set in vain, {} decides\n", pinned.key, pinned.by)));
+        print(&text);
+        say(&refused.iter().map(|reason| format!("refused: {reason}\n")).collect::<String>());
+    }
+    if refused.is_empty() { Exit::Success } else { Exit::Configuration }
 }
 
 pub(super) fn schema() -> Exit {

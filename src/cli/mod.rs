@@ -33,6 +33,10 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         None => exit::of_run(daemon::run(Launch { config_path, flags: layer.take_values() })),
         Some(Command::Check { json }) => inspect::check(config_path.as_deref(), variables, layer.take_values(), json),
         Some(Command::Config { json }) => inspect::config(config_path.as_deref(), variables, layer.take_values(), json),
+        Some(Command::Diff { old, new, json }) => {
+            let flags = layer.take_values();
+            inspect::diff(&old, &new, &variables, &flags, json)
+        }
         Some(Command::Schema) => inspect::schema(),
         Some(Command::Example) => inspect::example(),
     }

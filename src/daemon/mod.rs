@@ -5,11 +5,14 @@
 //! a lock that is held while waiting.
 
 mod draft;
+mod forecast;
 mod report;
 mod sections;
 mod shutdown;
 mod signal;
 mod source;
+
+pub use forecast::{Forecast, forecast};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -139,7 +139,7 @@ fn warn_once(warnings: &[Problem], warned: &Mutex<BTreeSet<String>>) {
 }
 
 /// Plugins that the configuration names with `enabled = false`: a statement, not an absence.
-fn switched_off(loaded: &config::Loaded) -> Vec<String> {
+pub(super) fn switched_off(loaded: &config::Loaded) -> Vec<String> {
     loaded
         .values
         .iter()

@@ -28,7 +28,7 @@ mod trigger;
 mod tests;
 
 pub(crate) use outcome::{Outcome, Reason, Rejection, ReloadOutcome, ReloadStatus, Trigger};
-pub(crate) use plan::{Change, Plan};
+pub(crate) use plan::{Change, Plan, guard};
 pub(crate) use section::{Leftovers, NothingRetired, Prepare, PrepareError, Prepared, Retired, Section};
 pub(crate) use settled::SettledFiles;
 pub(crate) use source::{ConfigSource, Loaded};

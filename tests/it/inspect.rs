@@ -100,3 +100,20 @@ fn a_closed_pipe_is_no_panic() {
     assert_eq!(texts(&output).1, "");
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn diff_prints_the_plan_of_a_reload_and_whether_it_would_be_refused() {
+    let old = temporary("[http]\nlisten = \"127.0.0.1:8080\"\n[engine]\nmax_instances = 10\n");
+    let new = temporary("[http]\nlisten = \"127.0.0.1:8081\"\n[engine]\nmax_instances = 20\n");
+    let none = temporary("[host]\ngroup = \"a\"\n");
+    let (old, new, none) = (old.path(), new.path(), none.path());
+    let diff =
+        |old: &std::path::Path, new: &std::path::Path| output(&["diff", old.to_str().unwrap(), new.to_str().unwrap()]);
+    let plan = diff(old, new);
+    assert_eq!(plan.status.code(), Some(0));
+    assert_eq!(texts(&plan).0, "http.listen: bind (live)\nengine.max_instances: defer (restart)\n");
+    assert_eq!(texts(&diff(old, old)).0, "nothing changes\n");
+    let refused = diff(old, none);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(texts(&refused).1.starts_with("refused: http.listen is live and gone"), "{}", texts(&refused).1);
+}

@@ -14,6 +14,9 @@ mod cli;
 /// The commands that look at a configuration: exit codes, what goes where, and that nothing of it panics.
 mod inspect;
 
+/// Probes, status, metrics, and reloads by request.
+mod admin;
+
 /// The file is edited while the host runs: what is valid is live, what is not changes nothing.
 mod reload;
 
