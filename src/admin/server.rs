@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,13 +129,17 @@ async fn accept(listener: TcpListener, port: Arc<dyn AdminPort>, stop: Shutdown)
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            tokio::select! {
-                () = stop.wait() => {}
-                ended = timeout(CONNECTION_TIMEOUT, connection) => {
-                    if let Ok(Err(error)) = ended {
-                        debug!(%error, "an admin connection failed");
-                    }
+            let mut connection = pin!(connection);
+            let served = async {
+                tokio::select! {
+                    ended = connection.as_mut() => return ended,
+                    () = stop.wait() => connection.as_mut().graceful_shutdown(),
                 }
+                // The request that moved the listener is answered on the old one.
+                connection.await
+            };
+            if let Ok(Err(error)) = timeout(CONNECTION_TIMEOUT, served).await {
+                debug!(%error, "an admin connection failed");
             }
             drop(place);
         }));

@@ -102,10 +102,10 @@ async fn the_listener_moves_by_an_edit() {
     process.wait_for_message("configuration applied").await;
     process.rewrite_config(&config(other, ""));
     let (_code, outcome) = post(port, "/reload").await;
-    // The old listener may close before its answer is out; the new one tells.
-    drop(outcome);
-    eventually("the new listener answers", PATIENCE, async || {
-        http::try_send(addr(other), http::request("GET", "admin", "/livez", http::full(""))).await.ok()
+    assert_eq!(outcome["outcome"], "applied", "answered by the listener that was asked");
+    assert_eq!(get(other, "/livez").await.status, 200);
+    eventually("the old listener is closed", PATIENCE, async || {
+        http::try_send(addr(port), http::request("GET", "admin", "/livez", http::full(""))).await.err()
     })
     .await;
     process.finish().await;
