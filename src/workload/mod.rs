@@ -20,6 +20,7 @@ pub(crate) mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -123,7 +124,7 @@ impl Workloads {
         match table.get(id) {
             None => status(id, WorkloadState::NotFound, ""),
             Some(entry) => match &entry.phase {
-                Phase::Failed(reason) => status(id, WorkloadState::Error, reason),
+                Phase::Failed(failure) => status(id, WorkloadState::Error, &failure.reason),
                 Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => status(id, entry.state(), ""),
             },
         }
@@ -132,7 +133,10 @@ impl Workloads {
     /// Counts for heartbeats. Failures that are only remembered are not counted.
     pub(crate) fn counts(&self) -> WorkloadCounts {
         let mut counts = WorkloadCounts::default();
-        for (_id, entry) in self.table().iter() {
+        let mut table = self.table();
+        // Asked for at every heartbeat, which is often enough to forget.
+        table.expire(Instant::now());
+        for (_id, entry) in table.iter() {
             match &entry.phase {
                 Phase::Running(assembled) => {
                     counts.workloads += 1;

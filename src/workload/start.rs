@@ -1,6 +1,7 @@
 //! Building a workload: validate, pull, compile, plan, link, bind. Nothing here is visible to anyone until it is published.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use tracing::{debug, info, warn};
@@ -57,6 +58,12 @@ pub(crate) enum StartError {
         #[source]
         cause: BindError,
     },
+    /// It goes on in the background, for the next try.
+    #[error("not pulled and compiled within {}, trying on", humantime::format_duration(*.0))]
+    NotInTime(Duration),
+    /// A bug.
+    #[error("the start panicked, the log of the host says where")]
+    Panicked,
     /// The runtime that should have built it is going away.
     #[error("the host is stopping")]
     HostStopping,
@@ -67,7 +74,8 @@ impl StartError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Pull { cause, .. } => cause.blame(),
-            Self::HostStopping => Blame::Host,
+            Self::NotInTime(_) => Blame::Remote,
+            Self::Panicked | Self::HostStopping => Blame::Host,
             Self::NotImplemented(_)
             | Self::DuplicateComponent(_)
             | Self::Http(_)

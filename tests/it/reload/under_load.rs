@@ -38,8 +38,11 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let heartbeats = nats.client().await.subscribe("runtime.operator.heartbeat.*").await;
     let process = start(&file.text()).await;
     let (addrs_tx, addrs_rx) = watch::channel(vec![addr(port)]);
-    let keep = vec![Keep::Connection, Keep::Connection, Keep::Nothing];
-    let loads = ["steady.test", "edited.test"].map(|host| Load::follow(&addrs_rx, host, "/", keep.clone()));
+    let keep = [
+        ("steady.test", vec![Keep::Connection, Keep::Nothing]),
+        ("edited.test", vec![Keep::Connection, Keep::Connection, Keep::Nothing]),
+    ];
+    let loads = keep.map(|(host, keep)| Load::follow(&addrs_rx, host, "/", keep));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut session = Session { process, file, addrs_tx, other_port: free_port(), taken, heartbeats };
     for number in 1..=EDITS {
