@@ -22,11 +22,13 @@ mod settings;
 mod shared;
 mod socket;
 mod table;
+mod tls;
 
 pub(crate) use listener::BindError;
 pub(crate) use meter::Meter;
 pub(crate) use router::HttpRouter;
 pub(crate) use server::{BoundListener, HttpServer};
+pub(crate) use tls::Tls;
 
 #[cfg(test)]
 mod tests;
