@@ -6,8 +6,8 @@ use std::fmt;
 use crate::config::path::join;
 use crate::config::table::{self, Class};
 use crate::config::{
-    Artifacts, Config, Drain, Engine, Host, Http, HttpTls, Limits, Log, Nats, NatsAuth, NatsConnection, NatsTls, Plugins,
-    Registry, Reload, Scheduler, StaticWorkload,
+    Admin, Artifacts, Config, Drain, Engine, Host, Http, HttpTls, Limits, Log, Nats, NatsAuth, NatsConnection, NatsTls,
+    Plugins, Registry, Reload, Scheduler, StaticWorkload,
 };
 
 /// What a change asks for.
@@ -68,6 +68,7 @@ impl ConfigDiff {
             engine,
             limits,
             drain,
+            admin,
             log,
             reload,
             plugins,
@@ -90,6 +91,8 @@ impl ConfigDiff {
         let Drain { lame_duck, timeout } = drain;
         diff.value("drain.lame_duck", Verb::Set, lame_duck, &new.drain.lame_duck);
         diff.value("drain.timeout", Verb::Set, timeout, &new.drain.timeout);
+        let Admin { listen } = admin;
+        diff.value("admin.listen", Verb::Bind, listen, &new.admin.listen);
         let Log { level, format } = log;
         diff.value("log.level", Verb::Set, level, &new.log.level);
         diff.value("log.format", Verb::Set, format, &new.log.format);

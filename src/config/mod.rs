@@ -42,7 +42,7 @@ pub use host::Host;
 pub use http::{Http, HttpTls};
 pub use load::{FILE_BYTES_MAX, Loaded, Pinned, load};
 pub use nats::{Nats, NatsAuth, NatsConnection, NatsTls, Scheduler};
-pub use observe::{Log, LogFormat};
+pub use observe::{Admin, Log, LogFormat};
 pub use pem::PemFile;
 pub use plugins::{ConfigPlugin, KeyvalueBackend, KeyvaluePlugin, LoggingPlugin, Plugins};
 pub use policy::{Drain, Limits};
@@ -79,6 +79,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[drain]`
     pub drain: Drain,
+    /// `[admin]`
+    pub admin: Admin,
     /// `[log]`
     pub log: Log,
     /// `[reload]`

@@ -156,6 +156,25 @@ impl Session {
         let _end_of_client = self.nats.client.flush().await;
     }
 
+    /// Leaves all subscriptions, and reads what had already arrived on them.
+    async fn empty(&mut self) {
+        self.leave().await;
+        let Subscriptions { status, stop, .. } = &mut self.subscriptions;
+        for subscription in [status, stop].into_iter().flatten() {
+            let _end_of_client = subscription.drain().await;
+        }
+        while !self.subscriptions.are_over() {
+            match self.subscriptions.next().await {
+                Arrival::Status(None) => self.subscriptions.status = None,
+                Arrival::Stop(None) => self.subscriptions.stop = None,
+                arrival => {
+                    // The end of the other two is no error any more.
+                    let _never = self.take(arrival);
+                }
+            }
+        }
+    }
+
     fn is_connected(&self) -> bool {
         self.nats.client.connection_state() == State::Connected
     }
@@ -163,7 +182,11 @@ impl Session {
     /// Answers what is open, flushes and ends the client, until `deadline` at the latest.
     async fn close(mut self, deadline: Instant) {
         self.heartbeat = None;
+        self.commands.drain();
         let leave = async {
+            if self.is_connected() && timeout(LEAVE_TIMEOUT, self.empty()).await.is_err() {
+                warn!("left the control plane without a word: the connection to NATS takes nothing");
+            }
             self.commands.finish().await;
             if self.is_connected() {
                 // Both fail only if the client has ended already.
@@ -188,6 +211,11 @@ impl Subscriptions {
         let status = Some(client.subscribe(subject::status(id)).await?);
         let stop = Some(client.subscribe(subject::stop(id)).await?);
         Ok(Self { heartbeat, start, status, stop })
+    }
+
+    fn are_over(&self) -> bool {
+        let Self { heartbeat, start, status, stop } = self;
+        [heartbeat, start, status, stop].into_iter().all(Option::is_none)
     }
 
     /// The next message. Questions first, for they cost nothing; a start before a stop, for that is the order in which

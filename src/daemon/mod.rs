@@ -5,6 +5,7 @@
 //! a lock that is held while waiting.
 
 mod draft;
+mod report;
 mod sections;
 mod shutdown;
 mod signal;
@@ -119,6 +120,7 @@ impl Host {
             poll_seed: shared.host_id().to_string(),
             shutdown: stop.clone(),
         });
+        shared.set_reloader(reloader.clone());
         let reload_task = crate::task::spawn("reload", task.run());
         let first = tokio::select! {
             first = reloader.first() => first,
@@ -138,6 +140,7 @@ impl Host {
         }
         let signal = signals.next().await;
         info!(signal = signal.name(), "draining");
+        shared.begin_drain();
         // No reload from here on: what is live is what drains.
         stop.trigger();
         drop(reloader);

@@ -104,7 +104,6 @@ impl Reloader {
     }
 
     /// Makes an attempt that reads after this call, and waits for its end. Those who ask meanwhile share one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked for over HTTP and NATS, which come later"))]
     pub(crate) async fn trigger(&self, trigger: Trigger) -> Result<Arc<ReloadOutcome>, TriggerError> {
         let (answer_tx, answer_rx) = oneshot::channel();
         let request = ReloadRequest { trigger, answer_tx: Some(answer_tx) };
@@ -115,14 +114,17 @@ impl Reloader {
         answer_rx.await.map_err(|_closed| TriggerError::TaskGone)?
     }
 
+    /// Whether the task still takes requests.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.requests_tx.is_closed()
+    }
+
     /// What is live. Wait for a value (`generation >= n`), not for a change.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by whoever shows the status"))]
     pub(crate) fn live(&self) -> watch::Receiver<Live> {
         self.live_rx.clone()
     }
 
     /// What became of the last attempts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by whoever shows the status"))]
     pub(crate) fn status(&self) -> watch::Receiver<ReloadStatus> {
         self.status_rx.clone()
     }

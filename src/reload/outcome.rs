@@ -1,6 +1,6 @@
 //! What became of an attempt, and the line that the log says about it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use crate::types::Generation;
 const ATTEMPTS_MAX: usize = 20;
 
 /// Why an attempt was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Trigger {
     /// The process starts.
     Start,
@@ -26,10 +26,11 @@ pub(crate) enum Trigger {
     /// SIGHUP.
     Sighup,
     /// Somebody asked and waits for the answer.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked for over HTTP and NATS, which come later"))]
     Request,
     /// The last attempt failed for a reason that may have passed.
     Retry,
+    /// Somebody asks what a reload would do: it is prepared, and dropped.
+    Check,
 }
 
 impl Trigger {
@@ -42,20 +43,21 @@ impl Trigger {
             Self::Sighup => "sighup",
             Self::Request => "request",
             Self::Retry => "retry",
+            Self::Check => "check",
         }
     }
 
     /// Whether an attempt is made even if the input is the one of the last attempt.
     pub(crate) fn insists(self) -> bool {
         match self {
-            Self::Start | Self::Request | Self::Retry => true,
+            Self::Start | Self::Request | Self::Retry | Self::Check => true,
             Self::Watch | Self::Poll | Self::Sighup => false,
         }
     }
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Outcome {
     /// A new generation is live.
     Applied,
@@ -65,10 +67,25 @@ pub(crate) enum Outcome {
     Rejected,
     /// Newer input, or shutdown, came before the commit.
     Superseded,
+    /// Only a check: it could be prepared, and nothing of it is live.
+    Accepted,
+}
+
+impl Outcome {
+    /// As in logs, metrics and status.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
+            Self::Accepted => "accepted",
+        }
+    }
 }
 
 /// The step at which an attempt was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Reason {
     /// A file would not hold still.
     Unsettled,
@@ -124,7 +141,6 @@ pub(crate) struct ReloadOutcome {
     /// 1 is the start. Checks that found nothing new are not counted.
     pub(crate) n: u64,
     /// When it began.
-    #[expect(dead_code, reason = "the log has its own time; a status page has not")]
     pub(crate) at: SystemTime,
     /// From the first read to the end of the commit.
     pub(crate) took: Duration,
@@ -180,6 +196,7 @@ impl ReloadOutcome {
             (Outcome::Unchanged, _) => {
                 info!(generation, file, trigger, took_ms, restart_pending, "configuration unchanged");
             }
+            (Outcome::Accepted, _) => info!(generation, file, trigger, took_ms, "configuration checked"),
             (Outcome::Superseded, _) => info!(generation, file, trigger, took_ms, "configuration superseded"),
         }
     }
@@ -194,6 +211,8 @@ pub(crate) struct ReloadStatus {
     pub(crate) restart_pending: Vec<String>,
     /// Looks that found the input of the last attempt.
     pub(crate) checks: u64,
+    /// Attempts so far, by why and how they ended.
+    pub(crate) totals: BTreeMap<(Trigger, Outcome, Option<Reason>), u64>,
     /// Old parts that still drain.
     pub(crate) retiring: usize,
     /// Old parts' calls and connections that were cut at the deadline, over all attempts.
@@ -202,16 +221,17 @@ pub(crate) struct ReloadStatus {
 
 impl ReloadStatus {
     /// Whether what is live is what the last attempt read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by whoever shows the status"))]
     pub(crate) fn last_ok(&self) -> bool {
         self.attempts.back().is_some_and(|last| match last.outcome {
             Outcome::Applied | Outcome::Unchanged => true,
-            Outcome::Rejected | Outcome::Superseded => false,
+            Outcome::Rejected | Outcome::Superseded | Outcome::Accepted => false,
         })
     }
 
     /// Remembers `outcome` and forgets the oldest.
     pub(super) fn push(&mut self, outcome: Arc<ReloadOutcome>) {
+        let reason = outcome.rejection.as_ref().map(|rejection| rejection.reason);
+        *self.totals.entry((outcome.trigger, outcome.outcome, reason)).or_default() += 1;
         if self.attempts.len() == ATTEMPTS_MAX {
             self.attempts.pop_front();
         }

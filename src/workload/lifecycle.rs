@@ -276,7 +276,7 @@ impl Workloads {
         self.table()
             .iter()
             .filter_map(|(_id, entry)| match &entry.phase {
-                Phase::Running(assembled) => assembled.route.as_ref().map(|(_binding, route)| route.in_flight()),
+                Phase::Running(assembled) => Some(assembled.in_flight()),
                 Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
             })
             .sum()

@@ -21,7 +21,7 @@ use ::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, warn};
@@ -264,8 +264,9 @@ impl http_body::Body for GuestBody {
 
 impl Drop for GuestBody {
     fn drop(&mut self) {
-        let limit =
-            if http_body::Body::is_end_stream(&self.inner) { self.after.0.call_timeout } else { ABANDONED_TIME_MAX };
+        // HTTP/1 asks for no more once it has sent what was announced.
+        let is_whole = self.announced == Some(0) || self.inner.is_end_stream();
+        let limit = if is_whole { self.after.0.call_timeout } else { ABANDONED_TIME_MAX };
         self.leave_guest(limit);
     }
 }

@@ -19,7 +19,7 @@ use crate::types::{ComponentName, ComponentSpec, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::Workloads;
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
-use crate::workload::http::HttpBinding;
+use crate::workload::http::{HttpBinding, HttpTarget as _};
 use crate::workload::route::Route;
 
 /// Why a workload does not start; the text is what the operator and people read.
@@ -104,6 +104,13 @@ pub(crate) struct Assembled {
     _items: Vec<Item>,
 }
 
+impl Assembled {
+    /// Requests that its route is working on.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight())
+    }
+}
+
 /// What requests a workload asks for, and what answers them.
 pub(crate) type Routed = (HttpBinding, Arc<Route>);
 
@@ -170,6 +177,7 @@ impl Workloads {
         compiled: Vec<Arc<Compiled>>,
         plugins: &Arc<PluginSet>,
     ) -> Result<Assembled, StartError> {
+        warn_without_effect(id, spec);
         let guest_log = Arc::new(GuestLog::new());
         let memory_limit = self.settings().limits.memory;
         let mut items = Vec::with_capacity(compiled.len());
@@ -251,6 +259,19 @@ impl Workloads {
             }
             link::link(&linker, compiled).map(Arc::new).map_err(failed)
         })
+    }
+}
+
+/// Settings that are accepted because a fleet sends them, and do nothing yet.
+fn warn_without_effect(id: &WorkloadId, spec: &WorkloadSpec) {
+    for component in &spec.components {
+        let name = &component.name;
+        if component.pool_size.is_some() {
+            warn!(workload.id = %id, component = %name, "pool_size has no effect yet: each call gets a fresh instance");
+        }
+        if component.local_resources.cpu_limit.is_some() {
+            warn!(workload.id = %id, component = %name, "cpu_limit has no effect yet");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use socket2::SockFilter;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
@@ -18,6 +18,9 @@ use crate::task::{self, Backoff, Shutdown};
 
 /// Connections that the kernel completes for us while we are busy; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+
+/// A connection is asked for a sign of life after this long without one, and then every quarter of it.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Why there is no listening socket.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +100,9 @@ fn bind(address: SocketAddr, neighbours: &[Arc<TcpListener>]) -> Result<TcpListe
             socket.set_nonblocking(true)?;
             // Connections of an earlier process in TIME_WAIT do not hold the port.
             socket.set_reuse_address(true)?;
+            // Accepted connections inherit it. A client that vanished during a call would otherwise hold its
+            // connection, and its guest, for as long as neither has anything to send.
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
             Ok(TcpListener::from(socket))
         })
         .map_err(|error| BindError::MakeSocket(address, error))?;

@@ -24,8 +24,6 @@ mod socket;
 mod table;
 mod tls;
 
-pub(crate) use listener::BindError;
-pub(crate) use meter::Meter;
 pub(crate) use router::HttpRouter;
 pub(crate) use server::{BoundListener, HttpServer};
 pub(crate) use tls::Tls;

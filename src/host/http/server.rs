@@ -133,6 +133,7 @@ impl Drop for HttpServer {
 
 impl BoundListener {
     /// What was bound; the port is a real one.
+    #[cfg(test)]
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.sockets.address
     }

@@ -156,7 +156,10 @@ impl Tls {
     }
 }
 
-fn server_config(certificates: Arc<Certificates>, client_roots: Option<RootCertStore>) -> Result<ServerConfig, TlsError> {
+fn server_config(
+    certificates: Arc<Certificates>,
+    client_roots: Option<RootCertStore>,
+) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = match client_roots {
         None => WebPkiClientVerifier::no_client_auth(),

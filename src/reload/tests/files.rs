@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::config::files::{FileRead, Files, ReadFailure, Seen, Settle, Snapshot, Urgency, Verdict};
+use crate::config::files::{FileRead, Files, ReadFailure, Seen, Settle, Snapshot, Urgency, Verdict, read_regular};
 
 fn reader(path: &Path) -> Files {
     let references = |bytes: Option<&[u8]>| {
@@ -161,7 +161,8 @@ fn files_that_do_not_fit_together_are_waited_for_when_they_change() {
     let unfit = read(&files);
     let verdict = settle.observe(Seen::Set(unfit.clone()), Duration::from_secs(5));
     assert!(matches!(verdict, Verdict::Settled(Ok(_))), "{verdict:?}");
-    let verdict = Settle::new(Urgency::Change, Some(&path), Some(unfit)).observe(Seen::Set(read(&files)), Duration::ZERO);
+    let verdict =
+        Settle::new(Urgency::Change, Some(&path), Some(unfit)).observe(Seen::Set(read(&files)), Duration::ZERO);
     assert!(matches!(verdict, Verdict::Settled(Ok(_))), "what was told once is not waited for again: {verdict:?}");
 
     let mut settle = Settle::new(Urgency::Change, Some(&path), Some(first));
@@ -175,4 +176,20 @@ fn files_that_do_not_fit_together_are_waited_for_when_they_change() {
     settle.observe(Seen::Set(read(&files)), Duration::ZERO);
     let verdict = settle.observe(Seen::Set(read(&files)), Duration::from_millis(60));
     assert!(matches!(verdict, Verdict::Settled(Ok(_))), "at a start nobody waits: {verdict:?}");
+}
+
+#[test]
+fn a_pipe_or_a_device_is_refused_without_waiting_for_it_or_reading_it() {
+    let directory = TempDir::new().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [&*pipe, Path::new("/dev/zero")] {
+        let error = read_regular(path, 1024).unwrap_err().to_string();
+        assert_eq!(error, "it is not a regular file");
+        assert_eq!(failure(&reader(path)), format!("cannot read {}: it is not a regular file", path.display()));
+    }
+    let file = directory.path().join("file");
+    fs::write(&file, [b'x'; 1024]).unwrap();
+    assert_eq!(read_regular(&file, 1024).unwrap().len(), 1024);
+    assert_eq!(read_regular(&file, 1023).unwrap_err().to_string(), "it is larger than 1023B");
 }
