@@ -76,7 +76,7 @@ impl Tls {
     /// Loads keys, which takes a while: not for an async worker.
     pub(crate) fn new(HttpTls { cert, key, client_ca }: &HttpTls) -> Result<Self, TlsError> {
         let certified_key = certified_key(cert, key).map_err(TlsError::LoadFiles)?;
-        let not_after = certified_key.cert.first().and_then(|certificate| not_after(certificate));
+        let not_after = certified_key.cert.first().and_then(not_after);
         let pair = Pair { certified_key: Arc::new(certified_key), not_after };
         let certificates = Arc::new(Certificates(ArcSwap::from_pointee(pair)));
         let trusted = match client_ca {
