@@ -158,17 +158,14 @@ impl FileHttpTls {
         if let Some(error) = client_ca.as_ref().and_then(|client_ca| client_ca.roots().err()) {
             cx.unfit(&at("client_ca"), &error);
         }
+        let cert_error = cert.as_ref().and_then(|cert| cert.chain().err());
+        let key_error = key.as_ref().and_then(|key| key.signing_key().err());
+        let is_each_right = cert_error.is_none() && key_error.is_none();
+        cert_error.inspect(|error| cx.unfit(&at("cert"), error));
+        key_error.inspect(|error| cx.unfit(&at("key"), error));
         let (cert, key) = (cert?, key?);
-        match (cert.certificates(), key.private_key()) {
-            (Ok(_), Ok(_)) => {
-                if let Err(error) = certified_key(&cert, &key) {
-                    cx.unfit(&at("key"), &error);
-                }
-            }
-            (cert, key) => {
-                cert.err().inspect(|error| cx.unfit(&at("cert"), error));
-                key.err().inspect(|error| cx.unfit(&at("key"), error));
-            }
+        if is_each_right && let Err(error) = certified_key(&cert, &key) {
+            cx.unfit(&at("key"), &error);
         }
         Some(HttpTls { cert, key, client_ca })
     }

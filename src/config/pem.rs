@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{Error as BlockError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{InconsistentKeys, RootCertStore};
 use time::{Date, Month, PrimitiveDateTime, Time};
 
@@ -27,7 +28,7 @@ impl fmt::Debug for PemFile {
 }
 
 /// Why a file cannot be used. What a block's parser says is left out: it may quote a line of a key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum PemError {
     #[error("{} holds no PEM certificate", .0.display())]
     FindCertificate(PathBuf),
@@ -66,12 +67,29 @@ impl PemFile {
         }
     }
 
+    /// As [`certificates`](Self::certificates), the first being one that can be shown to peers.
+    pub(crate) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, PemError> {
+        let chain = self.certificates()?;
+        if let Some(Err(error)) = chain.first().map(ParsedCertificate::try_from) {
+            return Err(PemError::UseCertificate(self.path.clone(), error));
+        }
+        Ok(chain)
+    }
+
     /// The first private key in it.
-    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, PemError> {
         PrivateKeyDer::from_pem_slice(&self.content).map_err(|error| match error {
             BlockError::NoItemsFound => PemError::FindKey(self.path.clone()),
             _may_quote_a_key => PemError::ReadBlock(self.path.clone()),
         })
+    }
+
+    /// As [`private_key`](Self::private_key), of a kind that can sign.
+    pub(crate) fn signing_key(&self) -> Result<Arc<dyn SigningKey>, PemError> {
+        aws_lc_rs::default_provider()
+            .key_provider
+            .load_private_key(self.private_key()?)
+            .map_err(|error| PemError::UseKey(self.path.clone(), error))
     }
 
     /// Its certificates as authorities to trust.
@@ -86,12 +104,7 @@ impl PemFile {
 
 /// A certificate chain with its key, ready to be shown to peers. Fails unless the two belong together.
 pub(crate) fn certified_key(cert: &PemFile, key: &PemFile) -> Result<CertifiedKey, PemError> {
-    let chain = cert.certificates()?;
-    let signing_key = aws_lc_rs::default_provider()
-        .key_provider
-        .load_private_key(key.private_key()?)
-        .map_err(|error| PemError::UseKey(key.path.clone(), error))?;
-    let certified = CertifiedKey::new(chain, signing_key);
+    let certified = CertifiedKey::new(cert.chain()?, key.signing_key()?);
     match certified.keys_match() {
         Ok(()) => Ok(certified),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),

@@ -150,7 +150,8 @@ fn files_that_do_not_fit_together_are_waited_for_when_they_change() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("washlet.toml");
     fs::write(&path, "# one\n").unwrap();
-    let files = reader(&path).doubting(Box::new(|snapshot| snapshot.config.as_deref() == Some(b"# unfit\n")));
+    let files = Files::new(Some(path.clone()), Box::new(|_| Vec::new()))
+        .doubting(Box::new(|snapshot| snapshot.config.as_deref() == Some(b"# unfit\n")));
     let first = read(&files);
     fs::write(&path, "# unfit\n").unwrap();
     let mut settle = Settle::new(Urgency::Change, Some(&path), Some(first.clone()));

@@ -91,7 +91,7 @@ async fn both_protocols_are_served_and_the_guest_is_told_https() {
         let client = TlsClient::new(&authority, None, protocol);
         let mut connection = client.connect(addr(port)).await.expect("a handshake");
         let said = text_on(&mut connection.http, protocol, "/request").await.expect("an answer");
-        assert!(said.contains("https"), "{said}");
+        assert!(said.contains("scheme=https\n"), "{said}");
         assert!(connection.http.is_reusable().await, "the connection is kept");
     }
     process.finish().await;
