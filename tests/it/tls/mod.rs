@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::support::http::{self, Connection, Protocol};
 use crate::support::standalone::config;
-use crate::support::{LogLine, PATIENCE, TestProcess, Workload};
+use crate::support::{LogLine, PATIENCE, TestProcess, Workload, eventually, free_port};
 use authority::{Authority, Issued};
 use client::TlsClient;
 
@@ -29,7 +29,11 @@ const MUTUAL_TLS: &str = "[http.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\ncl
 
 /// The text of a file with one guest: `tables` come behind `[http]`.
 fn file(port: u16, tables: &str) -> String {
-    let workload = config("", &[Workload::new("guest", "http2")]).replace("http.listen = \"127.0.0.1:0\"\n", "");
+    file_of("http2", port, tables)
+}
+
+fn file_of(fixture: &str, port: u16, tables: &str) -> String {
+    let workload = config("", &[Workload::new("guest", fixture)]).replace("http.listen = \"127.0.0.1:0\"\n", "");
     format!("[http]\nlisten = \"127.0.0.1:{port}\"\n{tables}\n{workload}")
 }
 
@@ -83,24 +87,45 @@ async fn text_on(connection: &mut Connection, protocol: Protocol, path: &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_protocols_are_served_and_the_guest_is_told_https() {
+async fn both_protocols_are_served_and_guests_are_told_https() {
     let authority = Authority::new("servers");
-    let port = crate::support::free_port();
-    let process = start(&file(port, TLS), &authority.issue(NAME), &authority).await;
-    for protocol in [Protocol::H1, Protocol::H2c] {
-        let client = TlsClient::new(&authority, None, protocol);
-        let mut connection = client.connect(addr(port)).await.expect("a handshake");
-        let said = text_on(&mut connection.http, protocol, "/request").await.expect("an answer");
-        assert!(said.contains("scheme=https\n"), "{said}");
-        assert!(connection.http.is_reusable().await, "the connection is kept");
+    for fixture in ["http2", "http3"] {
+        let port = free_port();
+        let process = start(&file_of(fixture, port, TLS), &authority.issue(NAME), &authority).await;
+        for protocol in [Protocol::H1, Protocol::H2c] {
+            let client = TlsClient::new(&authority, None, protocol);
+            let mut connection = client.connect(addr(port)).await.expect("a handshake");
+            let said = text_on(&mut connection.http, protocol, "/request").await.expect("an answer");
+            assert!(said.contains("scheme=https\n"), "{said}");
+            assert!(connection.http.is_reusable().await, "the connection is kept");
+        }
+        process.finish().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_certificate_and_failed_handshakes_are_metrics() {
+    let authority = Authority::new("servers");
+    let (port, admin_port) = (free_port(), free_port());
+    let text = file(port, &format!("{TLS}[admin]\nlisten = \"127.0.0.1:{admin_port}\"\n"));
+    let process = start(&text, &authority.issue_until(NAME, 2099), &authority).await;
+    let stranger = TlsClient::new(&Authority::new("others"), None, Protocol::H1);
+    assert!(stranger.connect(addr(port)).await.is_err(), "the client does not know the authority");
+    let is_told = async || {
+        let metrics = http::get(addr(admin_port), "localhost", "/metrics").await;
+        let is_counted = metrics.text().contains("washlet_http_tls_handshakes_failed_total 1\n");
+        // The first second of 2099.
+        let is_dated = metrics.text().contains("washlet_tls_not_after_timestamp_seconds{use=\"http\"} 4070908800");
+        (is_counted && is_dated).then_some(())
+    };
+    eventually("both are among the metrics", PATIENCE, is_told).await;
     process.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_needs_a_certificate_of_the_right_authority() {
     let (servers, clients, strangers) = (Authority::new("servers"), Authority::new("clients"), Authority::new("x"));
-    let port = crate::support::free_port();
+    let port = free_port();
     let process = start(&file(port, MUTUAL_TLS), &servers.issue(NAME), &clients).await;
     let right = clients.issue("someone");
     for protocol in [Protocol::H1, Protocol::H2c] {
@@ -119,7 +144,7 @@ async fn a_client_needs_a_certificate_of_the_right_authority() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_http_and_silence_on_the_port_harm_nobody() {
     let authority = Authority::new("servers");
-    let port = crate::support::free_port();
+    let port = free_port();
     let text = file(port, &format!("header_read_timeout = \"500ms\"\n{TLS}"));
     let process = start(&text, &authority.issue(NAME), &authority).await;
     let client = TlsClient::new(&authority, None, Protocol::H1);
@@ -141,10 +166,8 @@ async fn plain_http_and_silence_on_the_port_harm_nobody() {
 async fn a_pair_that_does_not_fit_keeps_the_host_from_starting() {
     let authority = Authority::new("servers");
     let (one, other) = (authority.issue(NAME), authority.issue(NAME));
-    let mut process = TestProcess::builder(&file(crate::support::free_port(), TLS))
-        .file("cert.pem", &one.cert)
-        .file("key.pem", &other.key)
-        .start();
+    let mut process =
+        TestProcess::builder(&file(free_port(), TLS)).file("cert.pem", &one.cert).file("key.pem", &other.key).start();
     assert_eq!(process.wait_exit().await, Some(78));
     assert!(process.stderr().contains("does not belong to the certificate"), "{}", process.stderr());
     assert!(!process.stderr().contains("PRIVATE KEY-----"), "{}", process.stderr());
