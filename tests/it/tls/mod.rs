@@ -80,7 +80,13 @@ fn request(protocol: Protocol, path: &str) -> hyper::Request<http::Body> {
 
 /// The body of a 200 on this connection.
 async fn text_on(connection: &mut Connection, protocol: Protocol, path: &str) -> Result<String, http::Failure> {
-    let answered = async { http::read(connection.send(request(protocol, path)).await.map_err(http::chain)?).await };
+    let answered = async {
+        // After an answer a client is not ready at once for the next request.
+        if !connection.is_reusable().await {
+            return Err("the connection was closed".to_owned());
+        }
+        http::read(connection.send(request(protocol, path)).await.map_err(http::chain)?).await
+    };
     let answer = tokio::time::timeout(PATIENCE, answered).await.expect("an answer in time")?;
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     Ok(answer.text().to_owned())
