@@ -6,8 +6,8 @@ use std::fmt;
 use crate::config::path::join;
 use crate::config::table::{self, Class};
 use crate::config::{
-    Admin, Artifacts, Config, Drain, Engine, Host, Http, Limits, Log, Nats, NatsAuth, NatsConnection, NatsTls, Plugins,
-    Registry, Reload, Scheduler, StaticWorkload,
+    Admin, Artifacts, Config, Drain, Engine, Host, Http, HttpTls, Limits, Log, Nats, NatsAuth, NatsConnection, NatsTls,
+    Plugins, Registry, Reload, Scheduler, StaticWorkload,
 };
 
 /// What a change asks for.
@@ -208,14 +208,28 @@ impl ConfigDiff {
     }
 
     fn http(&mut self, old: &Http, new: &Http) {
-        let Http { listen, max_connections, max_request_body, header_read_timeout, request_timeout, cluster_domain } =
-            old;
+        let Http {
+            listen,
+            max_connections,
+            max_request_body,
+            header_read_timeout,
+            request_timeout,
+            cluster_domain,
+            tls,
+        } = old;
         self.value("http.listen", Verb::Bind, listen, &new.listen);
         self.value("http.max_connections", Verb::Set, max_connections, &new.max_connections);
         self.value("http.max_request_body", Verb::Set, max_request_body, &new.max_request_body);
         self.value("http.header_read_timeout", Verb::Set, header_read_timeout, &new.header_read_timeout);
         self.value("http.request_timeout", Verb::Set, request_timeout, &new.request_timeout);
         self.value("http.cluster_domain", Verb::Set, cluster_domain, &new.cluster_domain);
+        let files = |tls: &Option<HttpTls>| {
+            tls.clone().map(|HttpTls { cert, key, client_ca }| (Some(cert), Some(key), client_ca)).unwrap_or_default()
+        };
+        let (old, new) = (files(tls), files(&new.tls));
+        self.value("http.tls.cert", Verb::Rotate, &old.0, &new.0);
+        self.value("http.tls.key", Verb::Rotate, &old.1, &new.1);
+        self.value("http.tls.client_ca", Verb::Rotate, &old.2, &new.2);
     }
 
     fn registry(&mut self, old: &Registry, new: &Registry) {

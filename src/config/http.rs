@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::host::is_dns_subdomain;
+use crate::config::path::join;
+use crate::config::pem::{PemFile, certified_key};
 use crate::config::resolve::Resolver;
 use crate::config::scalar::{FileAddress, FileDuration, FileSize};
 use crate::types::ByteSize;
@@ -28,6 +30,19 @@ pub struct Http {
     pub request_timeout: Option<Duration>,
     /// `<svc>.<ns>.svc.<cluster_domain>` equals `<svc>.<ns>.svc`.
     pub cluster_domain: String,
+    /// How connections are encrypted; `None`: not at all.
+    pub tls: Option<HttpTls>,
+}
+
+/// TLS for incoming connections. The content of the files is part of it: a rotated one is another value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTls {
+    /// Certificate chain, the host's own certificate first.
+    pub cert: PemFile,
+    /// Its private key.
+    pub key: PemFile,
+    /// Authorities of which every client must have a certificate; `None`: clients need none.
+    pub client_ca: Option<PemFile>,
 }
 
 impl Default for Http {
@@ -39,6 +54,7 @@ impl Default for Http {
             header_read_timeout: Duration::from_secs(10),
             request_timeout: None,
             cluster_domain: "cluster.local".to_owned(),
+            tls: None,
         }
     }
 }
@@ -61,7 +77,6 @@ pub(crate) struct FileHttp {
     /// `<service>.<namespace>.svc.<cluster_domain>` equals `<service>.<namespace>.svc`.
     pub(super) cluster_domain: String,
     /// TLS for incoming connections.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) tls: FileHttpTls,
 }
 
@@ -80,8 +95,15 @@ pub(crate) struct FileHttpTls {
 
 impl Default for FileHttp {
     fn default() -> Self {
-        let Http { listen, max_connections, max_request_body, header_read_timeout, request_timeout, cluster_domain } =
-            Http::default();
+        let Http {
+            listen,
+            max_connections,
+            max_request_body,
+            header_read_timeout,
+            request_timeout,
+            cluster_domain,
+            tls: _,
+        } = Http::default();
         Self {
             listen: listen.map(FileAddress),
             max_connections: max_connections.map_or(0, |max| u32::try_from(max.get()).unwrap_or(u32::MAX)),
@@ -103,7 +125,7 @@ impl FileHttp {
             header_read_timeout,
             request_timeout,
             cluster_domain,
-            tls: FileHttpTls { cert: _, key: _, client_ca: _ },
+            tls,
         } = self;
         if !is_dns_subdomain(&cluster_domain) {
             cx.error("http.cluster_domain", "expected a domain such as \"cluster.local\"");
@@ -115,6 +137,36 @@ impl FileHttp {
             header_read_timeout: cx.positive("http.header_read_timeout", header_read_timeout),
             request_timeout: Some(request_timeout.0).filter(|time| !time.is_zero()),
             cluster_domain,
+            tls: tls.resolve("http.tls", cx),
         }
+    }
+}
+
+impl FileHttpTls {
+    fn resolve(self, path: &str, cx: &mut Resolver<'_>) -> Option<HttpTls> {
+        let Self { cert, key, client_ca } = self;
+        let at = |key: &str| join(path, key);
+        match (&cert, &key, &client_ca) {
+            (Some(_cert), None, _) => cx.error(&at("cert"), "`cert` needs `key` beside it"),
+            (None, Some(_key), _) => cx.error(&at("key"), "`key` needs `cert` beside it"),
+            (None, None, Some(_ca)) => cx.error(&at("client_ca"), "`client_ca` needs `cert` and `key` beside it"),
+            (Some(_), Some(_), _) | (None, None, None) => {}
+        }
+        let cert = cert.and_then(|file| cx.pem_file(&at("cert"), file));
+        let key = key.and_then(|file| cx.pem_file(&at("key"), file));
+        let client_ca = client_ca.and_then(|file| cx.pem_file(&at("client_ca"), file));
+        if let Some(error) = client_ca.as_ref().and_then(|client_ca| client_ca.roots().err()) {
+            cx.unfit(&at("client_ca"), &error);
+        }
+        let cert_error = cert.as_ref().and_then(|cert| cert.chain().err());
+        let key_error = key.as_ref().and_then(|key| key.signing_key().err());
+        let is_each_right = cert_error.is_none() && key_error.is_none();
+        cert_error.inspect(|error| cx.unfit(&at("cert"), error));
+        key_error.inspect(|error| cx.unfit(&at("key"), error));
+        let (cert, key) = (cert?, key?);
+        if is_each_right && let Err(error) = certified_key(&cert, &key) {
+            cx.unfit(&at("key"), &error);
+        }
+        Some(HttpTls { cert, key, client_ca })
     }
 }

@@ -64,6 +64,8 @@ pub struct Problem {
     pub message: String,
     /// What could be meant.
     pub hint: Option<String>,
+    /// Whether a file in the middle of being written may be all there is to it.
+    pub may_pass: bool,
 }
 
 /// Everything that is wrong, in the order of the file, then variables, then flags.
@@ -140,6 +142,7 @@ impl Problem {
             also: None,
             message: format!("cannot read the configuration file: {error}"),
             hint: None,
+            may_pass: false,
         }
     }
 

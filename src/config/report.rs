@@ -61,6 +61,7 @@ struct Found {
     also: Option<At>,
     message: String,
     hint: Option<String>,
+    may_pass: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +144,11 @@ impl Report {
         self.tainted.insert(path);
     }
 
+    /// What was found at `path` may be a file in the middle of being written.
+    pub(crate) fn may_pass(&mut self, path: &str) {
+        self.found.iter_mut().filter(|found| found.key == path).for_each(|found| found.may_pass = true);
+    }
+
     /// Whether an error was found at `path` or at anything below it.
     pub(crate) fn is_tainted(&self, path: &str) -> bool {
         let below = |tainted: &String| parents(tainted).any(|parent| parent == path);
@@ -196,7 +202,7 @@ impl Report {
     }
 
     fn problem(&self, found: &Found) -> Problem {
-        let Found { severity, key, at, also, message, hint } = found;
+        let Found { severity, key, at, also, message, hint, may_pass } = found;
         Problem {
             severity: *severity,
             key: key.clone(),
@@ -204,6 +210,7 @@ impl Report {
             also: also.as_ref().and_then(|at| self.place(at)),
             message: message.clone(),
             hint: hint.clone(),
+            may_pass: *may_pass,
         }
     }
 
@@ -265,7 +272,8 @@ impl Report {
 
 impl Found {
     fn new(severity: Severity, key: &str, at: At, message: &str) -> Self {
-        Self { severity, key: key.to_owned(), at, also: None, message: message.to_owned(), hint: None }
+        let (key, message) = (key.to_owned(), message.to_owned());
+        Self { severity, key, at, also: None, message, hint: None, may_pass: false }
     }
 }
 

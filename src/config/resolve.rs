@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use crate::config::file::FileConfig;
 use crate::config::hash::sha256_hex;
+use crate::config::pem::{PemError, PemFile};
 use crate::config::report::{Origin, Report};
 use crate::config::scalar::FileDuration;
 use crate::config::{Config, Secret, workloads};
+use crate::error::Chain;
 
 /// How a referenced file is read.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// Larger files hold no secret that anything takes.
 const SECRET_BYTES_MAX: usize = 64 << 10;
+
+/// Larger files hold no certificates that anyone sends or trusts.
+const PEM_BYTES_MAX: usize = 1 << 20;
 
 /// What the tables need to resolve themselves.
 pub(crate) struct Resolver<'a> {
@@ -187,6 +192,23 @@ impl<'a> Resolver<'a> {
             self.file_digests.insert(path.to_owned(), Secret::new(sha256_hex(&bytes)));
         }
         file
+    }
+
+    /// A file of certificates or keys, to be used as it is now.
+    pub(crate) fn pem_file(&mut self, path: &str, file: PathBuf) -> Option<PemFile> {
+        let file = self.path(path, file);
+        let bytes = self.read_file(path, &file)?;
+        if bytes.len() > PEM_BYTES_MAX {
+            self.error(path, format!("{} is larger than 1 MiB", file.display()));
+            return None;
+        }
+        Some(PemFile::new(file, bytes))
+    }
+
+    /// What a file holds cannot be used, perhaps because someone is about to write it or the one it belongs to.
+    pub(crate) fn unfit(&mut self, path: &str, error: &PemError) {
+        self.error(path, Chain(error).to_string());
+        self.report.may_pass(path);
     }
 
     /// A secret, said at `path` or in the file that `path_file` names.

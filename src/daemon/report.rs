@@ -223,6 +223,10 @@ fn metrics(shared: &Shared) -> String {
         metrics.gauge("http_connections", count(meter.connections_open()));
         metrics.counter("http_connections_refused", meter.connections_refused());
         metrics.counter("http_accept_errors", meter.accept_errors());
+        metrics.counter("http_tls_handshakes_failed", meter.handshakes_failed());
+        if let Some(not_after) = http.tls_not_after().and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+            metrics.gauge_with("tls_not_after_timestamp_seconds", &[("use", "http")], not_after.as_secs());
+        }
         metrics.counter("http_requests", meter.requests());
         for class in [1, 2, 3, 4, 5_u16] {
             metrics.counter_with("http_responses", &[("class", &format!("{class}xx"))], meter.responses(class));

@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
-use crate::config::files::{Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
+use crate::config::files::{FileRead, Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
 use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
 use crate::reload::{Change, ConfigSource, Loaded, Reason, Rejection, SettledFiles};
 use crate::task;
+
+/// Begins each block of a PEM file.
+const PEM_MARK: &[u8] = b"-----BEGIN ";
 
 /// Environment and flags are captured once and laid over the file at every reload, so that precedence never changes
 /// while the process runs.
@@ -56,6 +59,17 @@ impl Layers {
         drop(config::load(&self.with(bytes), &read));
         asked.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
     }
+
+    /// Whether files do not fit together that may be in the middle of being replaced: a certificate and its key.
+    fn is_doubtful(&self, snapshot: &Snapshot) -> bool {
+        let is_pem = |file: &FileRead| match file {
+            FileRead::Present { bytes: Some(bytes), .. } => bytes.windows(PEM_MARK.len()).any(|part| part == PEM_MARK),
+            FileRead::Present { bytes: None, .. } | FileRead::Absent { .. } => false,
+        };
+        let problems = || config::load(&self.with(snapshot.config.as_deref()), &|path| snapshot.read(path)).err();
+        snapshot.files.values().any(is_pem)
+            && problems().is_some_and(|Problems(problems)| problems.iter().any(|problem| problem.may_pass))
+    }
 }
 
 impl FileSource {
@@ -68,7 +82,9 @@ impl FileSource {
         });
         let of_files = Arc::clone(&layers);
         let references = Box::new(move |bytes: Option<&[u8]>| of_files.references(bytes));
-        let files = SettledFiles::new(Files::new(layers.path.clone(), references));
+        let of_doubt = Arc::clone(&layers);
+        let doubt = Box::new(move |snapshot: &Snapshot| of_doubt.is_doubtful(snapshot));
+        let files = SettledFiles::new(Files::new(layers.path.clone(), references).doubting(doubt));
         Self { files, layers, has_loaded: Arc::default(), warned: Arc::default() }
     }
 }

@@ -89,6 +89,11 @@ fn lost_roles(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.http.listen.is_some() && new.http.listen.is_none() {
         lost.push("http.listen");
     }
+    match (&old.http.tls, &new.http.tls) {
+        (Some(_), None) => lost.push("http.tls"),
+        (Some(old), Some(new)) if old.client_ca.is_some() && new.client_ca.is_none() => lost.push("http.tls.client_ca"),
+        (Some(_), Some(_)) | (None, _) => {}
+    }
     lost
 }
 
@@ -112,7 +117,7 @@ fn enabled(plugins: &Plugins) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ConfigPlugin, KeyvaluePlugin, LoggingPlugin, Scheduler};
+    use crate::config::{ConfigPlugin, HttpTls, KeyvaluePlugin, LoggingPlugin, PemFile, Scheduler};
 
     fn with_plugins(config: bool, logging: bool, keyvalue: bool) -> Config {
         let plugins = Plugins {
@@ -167,6 +172,22 @@ mod tests {
         new.nats.scheduler = Some(scheduler);
         let refusals = guard(&old, &new, &[]);
         assert!(matches!(refusals.as_slice(), [one] if one.starts_with("nats.scheduler.tls is live")), "{refusals:?}");
+    }
+
+    #[test]
+    fn tls_and_the_authorities_of_clients_are_roles() {
+        let pem = |name: &str| PemFile::new(name, name.as_bytes());
+        let tls = |client_ca: Option<&str>| {
+            let client_ca = client_ca.map(pem);
+            let mut config = Config::default();
+            config.http.tls = Some(HttpTls { cert: pem("cert.pem"), key: pem("key.pem"), client_ca });
+            config
+        };
+        let refused = |old: &Config, new: &Config| guard(old, new, &[]).join("\n");
+        assert!(refused(&tls(None), &Config::default()).starts_with("http.tls is live and gone"));
+        assert!(refused(&tls(Some("ca")), &Config::default()).starts_with("http.tls is live and gone"));
+        assert!(refused(&tls(Some("ca")), &tls(None)).starts_with("http.tls.client_ca is live and gone"));
+        assert_eq!(refused(&tls(None), &tls(Some("ca"))) + &refused(&tls(Some("ca")), &tls(Some("other"))), "");
     }
 
     #[test]

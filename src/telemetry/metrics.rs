@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// All metrics, without the prefix `washlet_` and the suffix `_total` of counters.
-pub(crate) const METRICS: [(&str, &str); 17] = [
+pub(crate) const METRICS: [(&str, &str); 19] = [
     ("build_info", "1, with the version of the process"),
     ("config_checks", "Looks at the configuration that found nothing new"),
     ("config_generation", "Number of the configuration that is live"),
@@ -26,9 +26,11 @@ pub(crate) const METRICS: [(&str, &str); 17] = [
     ("http_connections_refused", "Connections closed at once, because there were too many"),
     ("http_requests", "HTTP requests"),
     ("http_responses", "HTTP responses, by class of their status"),
+    ("http_tls_handshakes_failed", "TLS handshakes that failed or took too long"),
     ("nats_scheduler_joined", "Whether the control plane is joined: 1 or 0"),
     ("plugin_state", "1 for each plugin, with its state"),
     ("retired_forced", "Calls and connections of replaced parts that were cut at the deadline"),
+    ("tls_not_after_timestamp_seconds", "When the certificate that is shown to peers expires, by its use"),
     ("workloads", "Workloads by state"),
 ];
 

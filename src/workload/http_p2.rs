@@ -21,7 +21,9 @@ pub(crate) async fn call(
 ) -> anyhow::Result<()> {
     let proxy = pre.instantiate_async(&mut store).await?;
     let mut view = store.data_mut().http();
-    let request = view.new_incoming_request(Scheme::Http, request)?;
+    let is_encrypted = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
+    let scheme = if is_encrypted { Scheme::Https } else { Scheme::Http };
+    let request = view.new_incoming_request(scheme, request)?;
     // The callback must be `Sync`; a sender behind a lock that is never contended is.
     let head_tx = Mutex::new(head_tx);
     let out = view.new_response_outparam_from_callback(move |result| {

@@ -37,3 +37,6 @@ mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
+
+/// TLS of the ingress: who gets in, what they are shown, and files that are replaced under load.
+mod tls;

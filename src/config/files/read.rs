@@ -35,10 +35,14 @@ const STAT_TRUST_AGE: Duration = Duration::from_secs(3);
 /// Given the bytes of the configuration file, the files that it refers to, as opened from the working directory.
 pub type References = Box<dyn Fn(Option<&[u8]>) -> Vec<PathBuf> + Send + Sync>;
 
+/// Whether a set of files looks as if one of them is still being written, or about to be.
+pub type Doubt = Box<dyn Fn(&Snapshot) -> bool + Send + Sync>;
+
 /// The configuration file, and how to find out what it refers to.
 pub struct Files {
     path: Option<PathBuf>,
     references: References,
+    doubt: Option<Doubt>,
     cache: Mutex<Cache>,
 }
 
@@ -52,6 +56,7 @@ impl fmt::Debug for Files {
 #[derive(Default)]
 struct Cache {
     references: Option<(InputHash, Vec<PathBuf>)>,
+    doubt: Option<(InputHash, bool)>,
     digests: HashMap<PathBuf, (FileStat, [u8; 32])>,
 }
 
@@ -59,7 +64,13 @@ impl Files {
     /// `path`: the configuration file as given, if there is one.
     #[must_use]
     pub fn new(path: Option<PathBuf>, references: References) -> Self {
-        Self { path, references, cache: Mutex::new(Cache::default()) }
+        Self { path, references, doubt: None, cache: Mutex::new(Cache::default()) }
+    }
+
+    /// Waits longer for a set of which `doubt` says so. Asked once for each set.
+    #[must_use]
+    pub fn doubting(self, doubt: Doubt) -> Self {
+        Self { doubt: Some(doubt), ..self }
     }
 
     /// The configuration file as given.
@@ -98,7 +109,9 @@ impl Files {
         let is_old = reading.is_old();
         let directories = reading.directories.into_iter().collect();
         let path = self.path.clone();
-        Seen::Set(Snapshot { config, path, files, hash, directories, config_id, is_old })
+        let mut snapshot = Snapshot { config, path, files, hash, directories, config_id, is_old, is_doubtful: false };
+        snapshot.is_doubtful = self.doubt.as_ref().is_some_and(|doubt| cache.doubts(&snapshot, doubt));
+        Seen::Set(snapshot)
     }
 }
 
@@ -111,6 +124,17 @@ impl Cache {
                 let paths = references(config);
                 self.references = Some((hash, paths.clone()));
                 paths
+            }
+        }
+    }
+
+    fn doubts(&mut self, snapshot: &Snapshot, doubt: &Doubt) -> bool {
+        match self.doubt {
+            Some((known, is_doubtful)) if known == snapshot.hash => is_doubtful,
+            Some(_) | None => {
+                let is_doubtful = doubt(snapshot);
+                self.doubt = Some((snapshot.hash, is_doubtful));
+                is_doubtful
             }
         }
     }

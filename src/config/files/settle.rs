@@ -14,6 +14,9 @@ const STILL_CUT_OFF: Duration = Duration::from_secs(1);
 /// For a file that is gone or empty: editors that save by delete and create stay well below.
 const STILL_GONE: Duration = Duration::from_secs(2);
 
+/// For a certificate and a key that do not fit: renewers write two files, one after the other.
+const STILL_DOUBTFUL: Duration = Duration::from_secs(5);
+
 /// Before a set that moved while it was read is read again.
 const TORN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -109,6 +112,9 @@ impl Settle {
         let Some(previous) = &self.previous else { return STILL };
         if previous.hash == snapshot.hash {
             return Duration::ZERO;
+        }
+        if snapshot.is_doubtful {
+            return STILL_DOUBTFUL;
         }
         let is_newly_absent = |(path, file): (&PathBuf, &FileRead)| {
             matches!(file, FileRead::Absent { .. })

@@ -159,6 +159,8 @@ pub struct Snapshot {
     pub(super) config_id: Option<(u64, u64)>,
     /// Whether nothing was touched lately.
     pub(super) is_old: bool,
+    /// Whether a file may be missing its other half.
+    pub(super) is_doubtful: bool,
 }
 
 impl fmt::Debug for Snapshot {
@@ -194,6 +196,7 @@ impl Snapshot {
             directories: Vec::new(),
             config_id: None,
             is_old: true,
+            is_doubtful: false,
         }
     }
 }

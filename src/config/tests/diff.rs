@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use crate::config::diff::{ConfigDiff, effective};
-use crate::config::{Config, FileInput, Sources, load};
+use crate::config::{Config, FileInput, HttpTls, PemFile, Sources, load};
 
 fn config(text: &str) -> Config {
     let file = FileInput { path: PathBuf::from("washlet.toml"), bytes: format!("#\n{text}").into_bytes() };
@@ -58,6 +58,23 @@ fn a_rotated_file_is_a_change_though_its_path_is_not() {
     assert_eq!(diff.to_string(), "workloads.default/a(replace) nats.scheduler.tls.ca(rotate)");
     assert!(diff.touches("nats.scheduler") && !diff.touches("nats.sched") && !diff.touches("http"));
     assert_eq!(effective(&old, &new), (new, Vec::new()));
+}
+
+#[test]
+fn a_rotated_pair_is_a_change_of_its_keys_and_of_no_other() {
+    let config = |cert: &str, key: &str, client_ca: Option<&str>| {
+        let file = |content: &str| PemFile::new("same.pem", content.as_bytes());
+        let mut config = Config::default();
+        config.http.tls = Some(HttpTls { cert: file(cert), key: file(key), client_ca: client_ca.map(file) });
+        config
+    };
+    let diff = |old: &Config, new: &Config| ConfigDiff::between(old, new).to_string();
+    let (plain, one) = (Config::default(), config("c1", "k1", None));
+    assert_eq!(diff(&one, &config("c1", "k1", None)), "");
+    assert_eq!(diff(&one, &config("c2", "k2", None)), "http.tls.cert(rotate) http.tls.key(rotate)");
+    assert_eq!(diff(&one, &config("c1", "k1", Some("a"))), "http.tls.client_ca(rotate)");
+    assert_eq!(diff(&plain, &one), diff(&one, &plain));
+    assert_eq!(diff(&plain, &one), "http.tls.cert(rotate) http.tls.key(rotate)");
 }
 
 /// Lines of which any choice makes a valid file.

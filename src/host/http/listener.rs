@@ -72,6 +72,13 @@ impl Sockets {
         Ok(Self { own: Arc::new(own), inherited, address, is_listening: false, neighbours })
     }
 
+    /// What `live` listens on, for a server that takes its place.
+    pub(super) fn of(live: &[Arc<TcpListener>], address: SocketAddr) -> Option<Self> {
+        let (own, inherited) = live.split_first()?;
+        let inherited = inherited.iter().map(Arc::clone).collect();
+        Some(Self { own: Arc::clone(own), inherited, address, is_listening: true, neighbours: Vec::new() })
+    }
+
     /// From now on the kernel takes connections. Whether it does: see [`ready`].
     pub(super) fn listen(&self) -> bool {
         if self.is_listening {
@@ -231,11 +238,19 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream) {
     let _gone = stream.set_nodelay(true);
     let open = OpenConnection::new(Arc::clone(shared));
     let shared = Arc::clone(shared);
-    // It counts itself for as long as it lives, and ends when the phase is `Cut`.
-    drop(task::spawn("http connection", async move {
-        connection::run(stream, shared, settings).await;
-        drop(open);
-    }));
+    // Either counts itself for as long as it lives, and ends when the phase is `Cut`.
+    match settings.tls.clone() {
+        None => drop(task::spawn("http connection", async move {
+            connection::run(stream, shared, settings).await;
+            drop(open);
+        })),
+        Some(tls) => drop(task::spawn("https connection", async move {
+            if let Some(stream) = tls.accept(stream, &shared, settings.http.header_read_timeout).await {
+                connection::run(stream, shared, settings).await;
+            }
+            drop(open);
+        })),
+    }
 }
 
 /// Whether accepting failed for the one connection that was next, and may succeed for the one after it.

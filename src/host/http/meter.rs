@@ -10,6 +10,7 @@ pub(crate) struct Meter {
     connections_open: AtomicUsize,
     connections_refused: AtomicU64,
     accept_errors: AtomicU64,
+    handshakes_failed: AtomicU64,
     requests: AtomicU64,
     /// By the first digit of the status, from 1.
     responses: [AtomicU64; 5],
@@ -38,6 +39,10 @@ impl Meter {
         self.accept_errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -59,6 +64,11 @@ impl Meter {
     /// Times that no connection could be accepted.
     pub(crate) fn accept_errors(&self) -> u64 {
         self.accept_errors.load(Ordering::Relaxed)
+    }
+
+    /// TLS handshakes that failed or took too long.
+    pub(crate) fn handshakes_failed(&self) -> u64 {
+        self.handshakes_failed.load(Ordering::Relaxed)
     }
 
     /// Requests whose head was read.

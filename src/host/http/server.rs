@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -14,6 +14,7 @@ use crate::host::http::meter::Meter;
 use crate::host::http::router::HttpRouter;
 use crate::host::http::settings::Settings;
 use crate::host::http::shared::{Phase, Shared};
+use crate::host::http::tls::Tls;
 use crate::task::{self, Shutdown};
 
 /// How long a client whose connection is half established gets to complete it: a round trip on most networks.
@@ -26,6 +27,7 @@ const CUT_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     sockets: Sockets,
+    tls: Option<Tls>,
 }
 
 /// Takes connections and serves them. Dropped, it cuts them all; [`HttpServer::drain`] is the gentle end.
@@ -45,7 +47,18 @@ impl HttpServer {
         let address = settings.listen.ok_or(BindError::NoAddress)?;
         let live = live.map(|live| live.sockets.lock().unwrap_or_else(PoisonError::into_inner));
         let sockets = Sockets::bind(address, live.as_deref().map_or(&[], Vec::as_slice))?;
-        Ok(BoundListener { sockets })
+        Ok(BoundListener { sockets, tls: None })
+    }
+
+    /// What it listens on, for a server that takes its place while this one drains; `None` once it drains.
+    pub(crate) fn successor(&self) -> Option<BoundListener> {
+        let live = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        Sockets::of(&live, self.address).map(|sockets| BoundListener { sockets, tls: None })
+    }
+
+    /// Whether with `tls` someone could be kept out who has a connection now: then those connections are to end.
+    pub(crate) fn closes_door(&self, tls: Option<&Tls>) -> bool {
+        Tls::closes_door(self.shared.settings.load().tls.as_ref(), tls)
     }
 
     /// Where it listens; the port is a real one even if 0 was asked for.
@@ -54,9 +67,15 @@ impl HttpServer {
     }
 
     /// Uses `settings` from the next connection on; the address stays as it is.
-    pub(crate) fn apply(&self, settings: config::Http) {
+    pub(crate) fn apply(&self, settings: config::Http, tls: Option<Tls>) {
         self.shared.router.set_cluster_domain(&settings.cluster_domain);
-        self.shared.settings.store(Arc::new(Settings::new(settings)));
+        let tls = tls.map(|tls| tls.succeed(self.shared.settings.load().tls.as_ref()));
+        self.shared.settings.store(Arc::new(Settings::new(settings, tls)));
+    }
+
+    /// When the certificate of new connections expires; `None` without TLS.
+    pub(crate) fn tls_not_after(&self) -> Option<SystemTime> {
+        self.shared.settings.load().tls.as_ref().and_then(Tls::not_after)
     }
 
     /// Goes on serving, and tells clients to leave with each response. Idle connections are closed.
@@ -121,10 +140,15 @@ impl BoundListener {
         self.sockets.address
     }
 
+    /// Encrypts the connections.
+    pub(crate) fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Starts taking connections, on `runtime`, for what `router` knows.
     pub(crate) fn serve(self, router: Arc<HttpRouter>, settings: config::Http, runtime: &Handle) -> HttpServer {
         router.set_cluster_domain(&settings.cluster_domain);
-        let shared = Arc::new(Shared::new(router, Settings::new(settings)));
+        let shared = Arc::new(Shared::new(router, Settings::new(settings, self.tls)));
         let is_listening = self.sockets.listen();
         let Sockets { own, inherited, address, .. } = self.sockets;
         let stop = Shutdown::default();

@@ -7,6 +7,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 
 use crate::config;
+use crate::host::http::tls::Tls;
 use crate::task;
 
 /// Request line and headers together; more is answered 431. Also the most that is buffered of a response.
@@ -27,19 +28,22 @@ const CONNECTIONS_MAX: usize = 32_768;
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) http: config::Http,
-    /// What guests are told; `https` belongs to a stream that a TLS acceptor has made.
+    /// What guests are told.
     pub(super) scheme: Scheme,
+    /// How connections are encrypted; `None`: not at all.
+    pub(super) tls: Option<Tls>,
     pub(super) protocols: auto::Builder<Spawner>,
     pub(super) connections_max: usize,
 }
 
 impl Settings {
-    pub(super) fn new(http: config::Http) -> Self {
+    pub(super) fn new(http: config::Http, tls: Option<Tls>) -> Self {
         let connections_max = match http.max_connections {
             Some(max) => max.get(),
             None => derived_connections_max(file_descriptors_max()),
         };
-        Self { connections_max, scheme: Scheme::HTTP, protocols: protocols(), http }
+        let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        Self { connections_max, scheme, tls, protocols: protocols(), http }
     }
 }
 

@@ -16,7 +16,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What a client may send after its last response until the connection is closed under it.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// `S` is a TCP stream now, and a TLS stream over one later.
+/// `S` is a TCP stream, or a TLS stream over one.
 #[derive(Debug)]
 pub(super) struct Socket<S> {
     stream: S,

@@ -146,6 +146,40 @@ fn a_missing_file_is_waited_for_while_running_and_not_at_the_start() {
 }
 
 #[test]
+fn files_that_do_not_fit_together_are_waited_for_when_they_change() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("washlet.toml");
+    fs::write(&path, "# one\n").unwrap();
+    let files = Files::new(Some(path.clone()), Box::new(|_| Vec::new()))
+        .doubting(Box::new(|snapshot| snapshot.config.as_deref() == Some(b"# unfit\n")));
+    let first = read(&files);
+    fs::write(&path, "# unfit\n").unwrap();
+    let mut settle = Settle::new(Urgency::Change, Some(&path), Some(first.clone()));
+    for millis in [0, 60, 4_900] {
+        let verdict = settle.observe(Seen::Set(read(&files)), Duration::from_millis(millis));
+        assert!(matches!(verdict, Verdict::Again(_)), "{millis}: {verdict:?}");
+    }
+    let unfit = read(&files);
+    let verdict = settle.observe(Seen::Set(unfit.clone()), Duration::from_secs(5));
+    assert!(matches!(verdict, Verdict::Settled(Ok(_))), "{verdict:?}");
+    let verdict =
+        Settle::new(Urgency::Change, Some(&path), Some(unfit)).observe(Seen::Set(read(&files)), Duration::ZERO);
+    assert!(matches!(verdict, Verdict::Settled(Ok(_))), "what was told once is not waited for again: {verdict:?}");
+
+    let mut settle = Settle::new(Urgency::Change, Some(&path), Some(first));
+    settle.observe(Seen::Set(read(&files)), Duration::ZERO);
+    fs::write(&path, "# two\n").unwrap();
+    settle.observe(Seen::Set(read(&files)), Duration::from_millis(300));
+    let verdict = settle.observe(Seen::Set(read(&files)), Duration::from_millis(360));
+    assert!(matches!(verdict, Verdict::Settled(Ok(_))), "the other half has come: {verdict:?}");
+    fs::write(&path, "# unfit\n").unwrap();
+    let mut settle = Settle::new(Urgency::Start, Some(&path), None);
+    settle.observe(Seen::Set(read(&files)), Duration::ZERO);
+    let verdict = settle.observe(Seen::Set(read(&files)), Duration::from_millis(60));
+    assert!(matches!(verdict, Verdict::Settled(Ok(_))), "at a start nobody waits: {verdict:?}");
+}
+
+#[test]
 fn a_pipe_or_a_device_is_refused_without_waiting_for_it_or_reading_it() {
     let directory = TempDir::new().unwrap();
     let pipe = directory.path().join("pipe");

@@ -11,6 +11,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::HOST;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -61,6 +62,14 @@ impl Connection {
     /// Connects.
     pub(crate) async fn open(addr: SocketAddr, protocol: Protocol) -> Result<Self, Failure> {
         let stream = TcpStream::connect(addr).await.map_err(|error| format!("cannot connect to {addr}: {error}"))?;
+        Self::over(stream, protocol).await
+    }
+
+    /// As [`Connection::open`], over a stream that is there already.
+    pub(crate) async fn over<S>(stream: S, protocol: Protocol) -> Result<Self, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let io = TokioIo::new(stream);
         match protocol {
             Protocol::H1 => {

@@ -86,11 +86,12 @@ async fn applied_settings_hold_for_new_connections_on_the_same_socket() {
     let mut old = Raw::connect(&server).await;
     old.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     old.until("\r\n\r\na").await;
-    server.apply(config::Http {
+    let settings_with_limit = config::Http {
         max_request_body: Some(crate::types::ByteSize::bytes(1)),
         cluster_domain: "other.local".to_owned(),
         ..settings()
-    });
+    };
+    server.apply(settings_with_limit, None);
     assert_eq!(server.local_addr(), address);
     let body = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxy";
     old.send(body).await;

@@ -148,6 +148,6 @@ async fn one_connection_too_many_is_closed_and_room_is_used_again() {
     drop(first);
     eventually("room for one", || !server.is_full()).await;
     assert_eq!(text(client().request(get(&server, "/")).await.unwrap()).await, "a");
-    server.apply(config::Http { max_connections: None, ..settings });
+    server.apply(config::Http { max_connections: None, ..settings }, None);
     assert!(!server.is_full());
 }
