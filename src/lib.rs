@@ -12,6 +12,7 @@ pub(crate) mod task;
 pub mod config;
 pub(crate) mod telemetry;
 
+pub(crate) mod admin;
 pub(crate) mod artifact;
 pub(crate) mod engine;
 pub(crate) mod nats;

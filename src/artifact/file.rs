@@ -7,14 +7,16 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::content::check_component;
+use super::digest::Digest;
 use super::error::ArtifactError;
 use crate::task;
 use crate::types::ByteSize;
 
-/// Reads `path`, which must be a regular file of at most `max`.
-pub(super) async fn read(path: &Path, max: ByteSize) -> Result<Bytes, ArtifactError> {
+/// Reads `path`, which must be a regular file of at most `max`, and hashes it.
+pub(super) async fn read(path: &Path, max: ByteSize) -> Result<(Digest, Bytes), ArtifactError> {
     let path = path.to_owned();
-    task::blocking("artifact file", move || read_blocking(&path, max)).await.ok_or(ArtifactError::Task)?
+    let read = move || read_blocking(&path, max).map(|bytes| (Digest::of(&bytes), bytes));
+    task::blocking("artifact file", read).await.ok_or(ArtifactError::Task)?
 }
 
 fn read_blocking(path: &Path, max: ByteSize) -> Result<Bytes, ArtifactError> {

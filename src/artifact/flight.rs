@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 
 use crate::task;
 
@@ -51,19 +52,26 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        // Held until the work is listed, so that even work that ends at once is unlisted after it was listed.
-        let mut under_way = lock(&self.under_way);
-        if let Some(result) = under_way.get(&key) {
-            return (result.clone(), Role::Joined);
-        }
-        let unlist = Unlist { key: key.clone(), under_way: Arc::clone(&self.under_way) };
+        let (value_tx, value) = oneshot::channel();
+        let result = {
+            let mut under_way = lock(&self.under_way);
+            if let Some(result) = under_way.get(&key) {
+                return (result.clone(), Role::Joined);
+            }
+            let result = value.map(Result::ok).boxed().shared();
+            under_way.insert(key.clone(), result.clone());
+            result
+        };
+        // Listed before it begins, and begun without the lock: a runtime that is going down drops the work, and with
+        // it `unlist`, inside of `spawn`.
+        let unlist = Unlist { key, under_way: Arc::clone(&self.under_way) };
         let work = work();
-        let handle = task::spawn(self.name, async move {
-            let _unlist = unlist;
-            work.await
-        });
-        let result = async move { handle.await.ok().flatten() }.boxed().shared();
-        under_way.insert(key, result.clone());
+        drop(task::spawn(self.name, async move {
+            let value = work.await;
+            drop(unlist);
+            // Nobody waits any more: the work was for the cache.
+            drop(value_tx.send(value));
+        }));
         (result, Role::Led)
     }
 }
@@ -95,7 +103,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::sync::oneshot;
 
     #[tokio::test]
     async fn many_callers_share_one_run_and_the_next_call_runs_again() {
@@ -125,6 +132,18 @@ mod tests {
         assert_eq!(role, Role::Joined);
         go_tx.send(5).unwrap();
         assert_eq!(second.await, Some(5));
+    }
+
+    #[test]
+    fn a_runtime_that_goes_down_gives_no_result_and_lists_nothing() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let flights = Flights::<&str, u32>::new("test");
+        let _entered = handle.enter();
+        let (result, role) = flights.join("key", || async { 1 });
+        assert_eq!((futures::executor::block_on(result), role), (None, Role::Led));
+        assert!(lock(&flights.under_way).is_empty());
     }
 
     #[tokio::test]

@@ -32,7 +32,6 @@ use tracing::{debug, info};
 
 pub(crate) use digest::Digest;
 pub(crate) use error::ArtifactError;
-pub(crate) use reference::{ImageReference, ReferenceError};
 
 use self::image::Images;
 use crate::config;
@@ -95,8 +94,8 @@ impl Artifacts {
         let begin = Instant::now();
         let (digest, bytes, origin) = match request.source {
             ArtifactSource::File(path) => {
-                let bytes = file::read(path, self.images.size_max()).await?;
-                (Digest::of(&bytes), bytes, ArtifactOrigin::File)
+                let (digest, bytes) = file::read(path, self.images.size_max()).await?;
+                (digest, bytes, ArtifactOrigin::File)
             }
             ArtifactSource::Oci(text) => {
                 let found = self.images.get(text, request.policy, request.secret).await?;

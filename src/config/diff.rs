@@ -6,7 +6,7 @@ use std::fmt;
 use crate::config::path::join;
 use crate::config::table::{self, Class};
 use crate::config::{
-    Artifacts, Config, Drain, Engine, Host, Http, Limits, Log, Nats, NatsAuth, NatsConnection, NatsTls, Plugins,
+    Admin, Artifacts, Config, Drain, Engine, Host, Http, Limits, Log, Nats, NatsAuth, NatsConnection, NatsTls, Plugins,
     Registry, Reload, Scheduler, StaticWorkload,
 };
 
@@ -68,6 +68,7 @@ impl ConfigDiff {
             engine,
             limits,
             drain,
+            admin,
             log,
             reload,
             plugins,
@@ -90,6 +91,8 @@ impl ConfigDiff {
         let Drain { lame_duck, timeout } = drain;
         diff.value("drain.lame_duck", Verb::Set, lame_duck, &new.drain.lame_duck);
         diff.value("drain.timeout", Verb::Set, timeout, &new.drain.timeout);
+        let Admin { listen } = admin;
+        diff.value("admin.listen", Verb::Bind, listen, &new.admin.listen);
         let Log { level, format } = log;
         diff.value("log.level", Verb::Set, level, &new.log.level);
         diff.value("log.format", Verb::Set, format, &new.log.format);
@@ -283,10 +286,6 @@ pub fn effective(old: &Config, new: &Config) -> (Config, Vec<String>) {
     running.host.state_dir.clone_from(&old.host.state_dir);
     if old.nats.scheduler.is_some() {
         running.host.name.clone_from(&old.host.name);
-    }
-    match (&mut running.nats.scheduler, &old.nats.scheduler) {
-        (Some(running), Some(old)) => running.connection = old.connection.clone(),
-        (running, old) => running.clone_from(old),
     }
     let kept = |key: &&String| waiting.iter().any(|waiting| key.starts_with(waiting.as_str()));
     running.file_digests.retain(|key, _| !kept(&key));

@@ -44,7 +44,6 @@ pub(crate) struct FileConfig {
     /// How long work in flight may take to end.
     pub(super) drain: FileDrain,
     /// The listener for probes, metrics and status.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) admin: FileAdmin,
     /// What is written about what happens.
     pub(super) log: FileLog,

@@ -62,7 +62,7 @@ pub fn load(sources: &Sources, read: ReadFile<'_>) -> Result<Loaded, Problems> {
 }
 
 fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Option<Loaded> {
-    let Sources { file, env, flags, working_dir } = sources;
+    let Sources { file, env, flags, working_dir, tolerate_missing_images } = sources;
     let root = table::root();
     let file_layer = match file {
         Some(file) => parse(report, file)?,
@@ -92,7 +92,9 @@ fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Opti
         }
     };
     let file_dir = file.as_ref().and_then(|file| file.path.parent()).unwrap_or(Path::new("")).to_owned();
-    let config = Resolver::new(report, read, file_dir, working_dir.clone()).resolve(decoded);
+    let mut resolver = Resolver::new(report, read, file_dir, working_dir.clone());
+    resolver.tolerate_missing_images = *tolerate_missing_images;
+    let config = resolver.resolve(decoded);
     Some(Loaded {
         config,
         warnings: Vec::new(),

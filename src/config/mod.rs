@@ -41,7 +41,7 @@ pub use host::Host;
 pub use http::Http;
 pub use load::{FILE_BYTES_MAX, Loaded, Pinned, load};
 pub use nats::{Nats, NatsAuth, NatsConnection, NatsTls, Scheduler};
-pub use observe::{Log, LogFormat};
+pub use observe::{Admin, Log, LogFormat};
 pub use plugins::{ConfigPlugin, KeyvalueBackend, KeyvaluePlugin, LoggingPlugin, Plugins};
 pub use policy::{Drain, Limits};
 pub use print::ShownValue;
@@ -77,6 +77,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[drain]`
     pub drain: Drain,
+    /// `[admin]`
+    pub admin: Admin,
     /// `[log]`
     pub log: Log,
     /// `[reload]`

@@ -1,5 +1,7 @@
 //! `[log]`, `[admin]` and `[telemetry]`: what is said about what happens.
 
+use std::net::SocketAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,13 @@ pub struct Log {
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
+}
+
+/// The listener for probes, metrics and status. Reload class: live.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// Address to listen on; no such listener if absent.
+    pub listen: Option<SocketAddr>,
 }
 
 /// How a log line looks.
@@ -79,6 +88,13 @@ impl Default for FileLog {
             LogFormat::Json => FileLogFormat::Json,
         };
         Self { level, format }
+    }
+}
+
+impl FileAdmin {
+    pub(super) fn resolve(self) -> Admin {
+        let Self { listen } = self;
+        Admin { listen: listen.map(|FileAddress(address)| address) }
     }
 }
 

@@ -84,6 +84,12 @@ impl Report {
         self.push(path, at, None, message, hint);
     }
 
+    /// The value at `path` may not do what is wanted.
+    pub(crate) fn warning(&mut self, path: &str, message: &str) {
+        let at = self.locate(path, Part::Value);
+        self.found.push(Found::new(Severity::Warning, path, at, message));
+    }
+
     /// The key at `path` is wrong.
     pub(crate) fn error_at_key(&mut self, path: &str, message: &str, hint: Option<String>) {
         let at = self.locate(path, Part::Key);

@@ -25,6 +25,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) file_dir: PathBuf,
     /// The working directory.
     pub(crate) working_dir: PathBuf,
+    /// As in `Sources`.
+    pub(crate) tolerate_missing_images: bool,
     referenced_files: BTreeSet<PathBuf>,
     file_digests: BTreeMap<String, Secret>,
 }
@@ -54,7 +56,7 @@ impl FileKind {
 impl<'a> Resolver<'a> {
     pub(crate) fn new(report: &'a mut Report, read: ReadFile<'a>, file_dir: PathBuf, working_dir: PathBuf) -> Self {
         let (referenced_files, file_digests) = (BTreeSet::new(), BTreeMap::new());
-        Self { report, read, file_dir, working_dir, referenced_files, file_digests }
+        Self { report, read, file_dir, working_dir, tolerate_missing_images: false, referenced_files, file_digests }
     }
 
     /// All tables. What comes back counts only if the report has no errors.
@@ -70,7 +72,7 @@ impl<'a> Resolver<'a> {
             limits,
             egress: _,
             drain,
-            admin: _,
+            admin,
             log,
             telemetry: _,
             reload,
@@ -87,6 +89,7 @@ impl<'a> Resolver<'a> {
             engine: engine.resolve(),
             limits: limits.resolve(&mut self),
             drain: drain.resolve(),
+            admin: admin.resolve(),
             log: log.resolve(&mut self),
             reload: reload.resolve(&mut self),
             plugins: plugins.resolve(&mut self),
@@ -153,6 +156,22 @@ impl<'a> Resolver<'a> {
             Err(error) => {
                 self.error(path, format!("cannot read {}: {error}", file.display()));
                 None
+            }
+        }
+    }
+
+    /// The digest of a `file:` image. A missing one that is tolerated has a digest no file has: once the file is there,
+    /// the workload is a changed one.
+    pub(crate) fn image_digest(&mut self, path: &str, file: &Path) -> Option<String> {
+        if !self.tolerate_missing_images {
+            return self.read_file(path, file).map(|bytes| sha256_hex(&bytes));
+        }
+        self.referenced_files.insert(file.to_owned());
+        match (self.read)(file) {
+            Ok(bytes) => Some(sha256_hex(&bytes)),
+            Err(error) => {
+                self.report.warning(path, &format!("cannot read {}: {error}", file.display()));
+                Some(String::new())
             }
         }
     }

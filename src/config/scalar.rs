@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::config::Secret;
 use crate::types::ByteSize;
 
+/// Far more than anybody means, and little enough to be added to any moment.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
 /// A duration with its unit: `15s`, `250ms`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileDuration(pub(crate) Duration);
@@ -42,7 +45,11 @@ impl FromStr for FileDuration {
         if !text.ends_with(|c: char| c.is_ascii_alphabetic()) {
             return Err(error);
         }
-        humantime::parse_duration(text).map(Self).map_err(|_reason| error)
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration <= DURATION_MAX => Ok(Self(duration)),
+            Ok(_) => Err(ScalarError("at most \"100 years\"")),
+            Err(_reason) => Err(error),
+        }
     }
 }
 
@@ -172,7 +179,7 @@ mod tests {
         for text in ["0s", "250ms", "15s", "1h 30m"] {
             assert_eq!(text.parse::<FileDuration>().unwrap().to_string(), text);
         }
-        for text in ["", "0", "10", "s", "ten s", "-1s", "10 parsecs"] {
+        for text in ["", "0", "10", "s", "ten s", "-1s", "10 parsecs", "101 years", "500000000000 years"] {
             assert!(text.parse::<FileDuration>().is_err(), "{text}");
         }
     }

@@ -19,6 +19,9 @@ pub struct Sources {
     pub flags: Vec<FlagValue>,
     /// What relative paths in variables and flags are relative to.
     pub working_dir: PathBuf,
+    /// Whether a `file:` image that cannot be read is only warned about: at a start, where there is no older version
+    /// to keep, one broken workload does not keep the others from running.
+    pub tolerate_missing_images: bool,
 }
 
 /// The bytes of the file.
@@ -49,6 +52,7 @@ impl std::fmt::Debug for Sources {
             .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("flags", &self.flags)
             .field("working_dir", &self.working_dir)
+            .field("tolerate_missing_images", &self.tolerate_missing_images)
             .finish()
     }
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::hash::sha256_hex;
 use crate::config::host::is_dns_subdomain;
 use crate::config::path::{index, join};
 use crate::config::resolve::Resolver;
@@ -334,7 +333,6 @@ fn resolve_image(path: &str, image: &str, digests: &mut Vec<String>, cx: &mut Re
         return None;
     }
     let file = cx.absolute_path(path, file.into());
-    let bytes = cx.read_file(path, &file)?;
-    digests.push(sha256_hex(&bytes));
+    digests.push(cx.image_digest(path, &file)?);
     Some(ArtifactSource::File(file))
 }

@@ -26,10 +26,10 @@ const HURRY_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
     /// Unreachable, or it does not let us in.
-    #[error("the new connection cannot be made, the old one stays")]
+    #[error("the new connection cannot be made")]
     Connect(#[source] NatsError),
     /// It ended at once.
-    #[error("the new connection takes no subscriptions, the old one stays")]
+    #[error("the new connection takes no subscriptions")]
     Subscribe(#[source] SubscribeError),
     /// It does not let us hear the operator.
     #[error("the new connection may not subscribe to {}: grant its user `runtime.host.<id>.>`", .0.join(", "))]

@@ -5,12 +5,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use async_nats::{Message, SubscribeError};
 use futures::future::{BoxFuture, FutureExt as _, select_all};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -22,6 +24,9 @@ use crate::control::{ControlState, Core, Phase};
 use crate::nats::handover::Handover;
 use crate::nats::{self, NatsError};
 use crate::task;
+
+/// How long leaving all subscriptions may hold up the end: a connection that is down has nothing to leave.
+const EMPTY_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Why the control plane has to be set up anew.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +73,8 @@ struct Arrival {
 /// Reads: phase, settings and the wanted connection (whose senders `core` keeps), new connections that `core` hands
 /// over, and the subscriptions.
 pub(super) async fn serve(core: Arc<Core>) -> Result<(), ConnectionError> {
-    let (mut phase, mut settings, mut live) = (core.phase.subscribe(), core.settings.subscribe(), core.live.subscribe());
+    let (mut phase, mut settings, mut live) =
+        (core.phase.subscribe(), core.settings.subscribe(), core.live.subscribe());
     let mut session = Session::open(Arc::clone(&core)).await?;
     phase.mark_changed();
     loop {
@@ -263,10 +269,28 @@ impl Session {
         self.core.set_state(ControlState::Draining);
     }
 
+    /// Leaves all subscriptions, and reads what had already arrived on them.
+    async fn empty(&mut self) {
+        let ids: Vec<LinkId> = self.links.0.iter().filter(|link| !link.is_leaving()).map(|link| link.id).collect();
+        for id in ids {
+            self.leave(id, None).await;
+        }
+        while !self.links.0.is_empty() {
+            let arrival = self.links.next().await;
+            // The end of a subscription is no error any more.
+            let _never = self.take(arrival).await;
+        }
+    }
+
     /// Answers what is open, flushes and ends the clients, until `deadline` at the latest.
     async fn close(mut self, deadline: Instant) {
+        self.is_draining = true;
         self.heartbeat = None;
+        self.commands.drain();
         let leave = async {
+            if timeout(EMPTY_TIMEOUT, self.empty()).await.is_err() {
+                warn!("left the control plane without a word: the connection to NATS takes nothing");
+            }
             self.links.0.iter().for_each(Link::open_gate);
             self.commands.finish().await;
             if let Some(questions) = &self.questions {
@@ -293,12 +317,12 @@ impl Links {
         poll_fn(|cx| {
             for topic in IN_ORDER {
                 for link in &mut self.0 {
-                    if let std::task::Poll::Ready(message) = link.poll(topic, cx) {
-                        return std::task::Poll::Ready(Arrival { link: link.id, topic, message });
+                    if let Poll::Ready(message) = link.poll(topic, cx) {
+                        return Poll::Ready(Arrival { link: link.id, topic, message });
                     }
                 }
             }
-            std::task::Poll::Pending
+            Poll::Pending
         })
         .await
     }

@@ -202,13 +202,16 @@ impl Link {
     }
 
     async fn unsubscribe(&mut self, chosen: impl Fn(Topic) -> bool) {
-        let unsubscribe = async {
-            for (_, subscription) in self.subscriptions.iter_mut().filter(|(topic, _)| chosen(*topic)) {
-                // An error is the end of the client, and so of the subscription.
-                let _end_of_client = subscription.drain().await;
-            }
-        };
-        let is_told = self.nats.is_connected() && timeout(COMMAND_TIMEOUT, unsubscribe).await.is_ok();
+        let mut is_told = false;
+        if self.nats.is_connected() {
+            let unsubscribe = async {
+                for (_, subscription) in self.subscriptions.iter_mut().filter(|(topic, _)| chosen(*topic)) {
+                    // An error is the end of the client, and so of the subscription.
+                    let _end_of_client = subscription.drain().await;
+                }
+            };
+            is_told = timeout(COMMAND_TIMEOUT, unsubscribe).await.is_ok();
+        }
         if !is_told {
             // Dropped, so that the next connection does not bring them back.
             self.subscriptions.retain(|(topic, _)| !chosen(*topic));
@@ -291,7 +294,7 @@ impl Outbox for ClientOutbox {
         let (client, mut gate) = (self.client.clone(), self.gate.clone());
         async move {
             // Without a gate it is open: then the control task has let go of the connection.
-            let _open = gate.wait_for(|is_open| *is_open).await;
+            drop(gate.wait_for(|is_open| *is_open).await);
             Outbox::send(&client, to, payload).await
         }
         .boxed()

@@ -26,8 +26,8 @@ mod wire;
 
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;

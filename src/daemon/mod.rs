@@ -5,6 +5,7 @@
 //! a lock that is held while waiting.
 
 mod draft;
+mod report;
 mod sections;
 mod shutdown;
 mod signal;
@@ -12,6 +13,7 @@ mod source;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tracing::info;
@@ -25,6 +27,9 @@ use crate::reload::{Outcome, Reloader, ReloaderParts};
 use crate::task::{ControlThread, Shutdown};
 use crate::telemetry;
 use crate::types::HostId;
+
+/// How long the end waits for what tasks hold to be dropped.
+const LAST_DROPS_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -81,8 +86,9 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
         control.run("daemon", on_control).await.unwrap_or(Err(RunError::Start { blame: Blame::Host }))
     });
     drop(control);
-    // Guests that would not end are dropped with their runtime: nothing waits for them.
-    workers.shutdown_background();
+    // Guests that would not end are dropped with their runtime: they give way at every tick. A compile is not waited
+    // for to its end; what is dropped properly removes its temporary files.
+    workers.shutdown_timeout(LAST_DROPS_TIME_MAX);
     ended
 }
 
@@ -114,6 +120,7 @@ impl Host {
             poll_seed: shared.host_id().to_string(),
             shutdown: stop.clone(),
         });
+        shared.set_reloader(reloader.clone());
         let reload_task = crate::task::spawn("reload", task.run());
         let first = tokio::select! {
             first = reloader.first() => first,
@@ -133,6 +140,7 @@ impl Host {
         }
         let signal = signals.next().await;
         info!(signal = signal.name(), "draining");
+        shared.begin_drain();
         // No reload from here on: what is live is what drains.
         stop.trigger();
         drop(reloader);

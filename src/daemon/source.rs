@@ -1,14 +1,14 @@
 //! Where configurations come from: the file and what it refers to, the environment and the flags.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
-use crate::config::files::{FileRead, Files, ReadFailure, Snapshot, Urgency};
+use crate::config::files::{Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
 use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
@@ -20,6 +20,8 @@ use crate::task;
 pub(super) struct FileSource {
     files: SettledFiles,
     layers: Arc<Layers>,
+    /// Whether a configuration was loaded before: then there is something to keep.
+    has_loaded: Arc<AtomicBool>,
     /// Warnings that were logged: each is worth one line, not one a reload.
     warned: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -40,7 +42,7 @@ impl Layers {
             (Some(_), None) | (None, _) => None,
         };
         let (env, flags) = (self.env.clone(), self.flags.clone());
-        Sources { file, env, flags, working_dir: self.working_dir.clone() }
+        Sources { file, env, flags, working_dir: self.working_dir.clone(), tolerate_missing_images: false }
     }
 
     /// The files that a configuration asks for while it is loaded.
@@ -48,7 +50,7 @@ impl Layers {
         let asked = Mutex::new(BTreeSet::new());
         let read = |path: &Path| {
             asked.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
-            std::fs::read(path)
+            read_regular(path, REFERENCED_BYTES_MAX)
         };
         // Wrong or not: what it asks for is watched, so that a wrong file that is put right is noticed.
         drop(config::load(&self.with(bytes), &read));
@@ -67,7 +69,7 @@ impl FileSource {
         let of_files = Arc::clone(&layers);
         let references = Box::new(move |bytes: Option<&[u8]>| of_files.references(bytes));
         let files = SettledFiles::new(Files::new(layers.path.clone(), references));
-        Self { files, layers, warned: Arc::default() }
+        Self { files, layers, has_loaded: Arc::default(), warned: Arc::default() }
     }
 }
 
@@ -78,9 +80,12 @@ impl ConfigSource for FileSource {
 
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>> {
         let (layers, warned) = (Arc::clone(&self.layers), Arc::clone(&self.warned));
+        let has_loaded = Arc::clone(&self.has_loaded);
         let load = move || {
-            let sources = layers.with(snapshot.config.as_deref());
-            let loaded = config::load(&sources, &|path| of_snapshot(&snapshot, path)).map_err(rejection)?;
+            let tolerate_missing_images = !has_loaded.load(Ordering::SeqCst);
+            let sources = Sources { tolerate_missing_images, ..layers.with(snapshot.config.as_deref()) };
+            let loaded = config::load(&sources, &|path| snapshot.read(path)).map_err(rejection)?;
+            has_loaded.store(true, Ordering::SeqCst);
             warn_once(&loaded.warnings, &warned);
             Ok(Loaded {
                 plugins_switched_off: switched_off(&loaded),
@@ -109,15 +114,6 @@ impl ConfigSource for FileSource {
     fn changes(&self, old: &Config, new: &Config) -> Vec<Change> {
         let ConfigDiff { changed } = ConfigDiff::between(old, new);
         changed.into_iter().map(|change| Change { key: change.key, verb: change.verb.as_str() }).collect()
-    }
-}
-
-/// A referenced file as it was when the set settled; a large one, whose bytes are not kept, as it is now.
-fn of_snapshot(snapshot: &Snapshot, path: &Path) -> io::Result<Vec<u8>> {
-    match snapshot.files.get(path) {
-        Some(FileRead::Present { bytes: Some(bytes), .. }) => Ok(bytes.to_vec()),
-        Some(FileRead::Absent { cause }) => Err(io::Error::other(cause.clone())),
-        Some(FileRead::Present { bytes: None, .. }) | None => std::fs::read(path),
     }
 }
 

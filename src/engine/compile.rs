@@ -18,6 +18,9 @@ use crate::task;
 /// How long a start waits for a compile. The compile itself cannot be cancelled: its thread goes on.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// How long it is kept for whoever went away meanwhile and comes back: a reload that ran out of time tries again.
+const KEPT_TIME: Duration = Duration::from_secs(60);
+
 /// A component in machine code.
 pub(crate) struct Compiled {
     /// Digest of the bytes it was made from.
@@ -124,6 +127,12 @@ impl Compiler {
             match &compiled {
                 Ok(compiled) => {
                     known.insert(digest, Known::Compiled(Arc::downgrade(compiled)));
+                    let kept = Arc::clone(compiled);
+                    // Ends by itself, or with the runtime.
+                    drop(task::spawn("compiled", async move {
+                        tokio::time::sleep(KEPT_TIME).await;
+                        drop(kept);
+                    }));
                 }
                 Err(_tried_again_by_the_next_start) => {
                     known.remove(&digest);
@@ -165,6 +174,17 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second));
         let later = compiler.compile(&engine, "sha256:a", bytes).await.unwrap();
         assert!(Arc::ptr_eq(&first, &later));
+    }
+
+    #[tokio::test]
+    async fn what_was_compiled_for_nobody_is_there_for_the_next_start() {
+        let compiler = Compiler::new().unwrap();
+        let engine = wasmtime::Engine::default();
+        let bytes = Bytes::from(wat::parse_str("(component)").unwrap());
+        drop(compiler.compile(&engine, "sha256:a", bytes.clone()).await.unwrap());
+        let known = compiler.known.lock().unwrap();
+        let Some(Known::Compiled(compiled)) = known.get("sha256:a") else { panic!("still compiling") };
+        assert!(compiled.upgrade().is_some());
     }
 
     #[tokio::test]

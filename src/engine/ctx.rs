@@ -15,9 +15,11 @@ use crate::engine::limits::{MemoryBudget, StoreLimits};
 use crate::engine::stdio::{GuestLog, GuestOutput, OutputStreamName};
 use crate::types::{ByteSize, ComponentName, WorkloadId};
 
+/// Handles of one store: a request needs some dozens. Each may hold a few KiB of the host's memory, a field list most.
+const HANDLES_MAX: usize = 16 << 10;
+
 /// What host functions know of the component that calls them: made once, when the workload starts, and shared by all
-/// stores of the component.
-#[derive(Debug)]
+/// stores of the component. Its environment may hold secrets: `Debug` leaves it out.
 pub(crate) struct ItemCtx {
     /// Id of the workload.
     pub(crate) workload_id: WorkloadId,
@@ -35,6 +37,16 @@ pub(crate) struct ItemCtx {
     pub(crate) environment: Vec<(String, String)>,
     /// Linear memory of one instance.
     pub(crate) memory_limit: Option<ByteSize>,
+}
+
+impl fmt::Debug for ItemCtx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ItemCtx")
+            .field("workload_id", &self.workload_id)
+            .field("component", &self.component)
+            .field("bindings", &self.bindings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What each plugin keeps for one component, by plugin id: host functions find it through the store, so that linkers
@@ -79,8 +91,10 @@ impl SharedCtx {
         wasi.envs(&item.environment)
             .stdout(GuestOutput::new(&item, OutputStreamName::Stdout))
             .stderr(GuestOutput::new(&item, OutputStreamName::Stderr));
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(HANDLES_MAX);
         Self {
-            table: ResourceTable::new(),
+            table,
             limits: StoreLimits::new(memory, item.memory_limit.map(ByteSize::as_usize)),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
@@ -124,5 +138,20 @@ impl SharedCtx {
             memory_limit: None,
         };
         Self::new(Arc::new(item), &Arc::new(MemoryBudget::of_machine()), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_prints_nothing_of_the_environment() {
+        let mut ctx = SharedCtx::for_test(Bindings::default());
+        if let Some(item) = Arc::get_mut(&mut ctx.item) {
+            item.environment.push(("TOKEN".to_owned(), "hunter2".to_owned()));
+        }
+        let printed = format!("{ctx:?}");
+        assert!(printed.contains("workload-id") && !printed.contains("hunter2"), "{printed}");
     }
 }

@@ -9,6 +9,9 @@ use wasmtime::ResourceLimiter;
 /// Elements of all tables of one instance; a large program has some ten thousand functions in its table.
 const TABLE_ELEMENTS_MAX: usize = 1 << 20;
 
+/// Bytes of one linear memory, whatever it says itself: what 32 bits reach, and what a slot of the pool holds.
+const MEMORY_BYTES_MAX: usize = 4 << 30;
+
 /// The memory that all guests of this host may take together: three quarters of what the machine (or the container)
 /// has, so that guests that allocate without end fail before the host is killed for it.
 #[derive(Debug)]
@@ -63,7 +66,12 @@ impl StoreLimits {
 }
 
 impl ResourceLimiter for StoreLimits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // The engine would refuse it too, but behind us: what it refuses must not have been counted, or a guest that
+        // grows in vain takes the whole host's budget.
+        if desired > maximum.unwrap_or(MEMORY_BYTES_MAX).min(MEMORY_BYTES_MAX) {
+            return Ok(false);
+        }
         let grown = desired.saturating_sub(current);
         let total = self.memory_bytes.saturating_add(grown);
         if total > self.memory_bytes_max {
@@ -78,9 +86,9 @@ impl ResourceLimiter for StoreLimits {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.table_elements.saturating_add(desired.saturating_sub(current));
-        if total > TABLE_ELEMENTS_MAX {
+        if total > TABLE_ELEMENTS_MAX || maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         self.table_elements = total;
@@ -111,6 +119,17 @@ mod tests {
         assert!(limits.memory_growing(60, 100, None).unwrap());
         // A second memory of the same instance counts into the same limit.
         assert!(!limits.memory_growing(0, 1, None).unwrap());
+    }
+
+    #[test]
+    fn growth_that_cannot_succeed_is_refused_and_not_counted() {
+        let budget = budget(usize::MAX);
+        let mut limits = StoreLimits::new(&budget, None);
+        assert!(limits.memory_growing(0, 100, Some(100)).unwrap());
+        assert!(!limits.memory_growing(100, 200, Some(100)).unwrap());
+        assert!(!limits.memory_growing(100, MEMORY_BYTES_MAX + 1, None).unwrap());
+        assert!(!limits.table_growing(0, 11, Some(10)).unwrap());
+        assert_eq!((budget.bytes_used.load(Ordering::Relaxed), limits.table_elements), (100, 0));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use wasmtime::component::Linker;
 
 pub(crate) use compile::{CompileError, Compiled};
 pub(crate) use ctx::{Bindings, ItemCtx, SharedCtx};
-pub(crate) use link::{LinkError, Linked};
+pub(crate) use link::Linked;
 
 use crate::config;
 use crate::engine::compile::Compiler;

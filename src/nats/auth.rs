@@ -7,7 +7,12 @@ use async_nats::{Auth, AuthError};
 use nkeys::KeyPair;
 
 use crate::config::NatsAuth;
+use crate::config::files::read_regular;
 use crate::nats::servers::{Servers, UserInfo};
+use crate::task;
+
+/// Credentials are a few hundred bytes, and a kilobyte or two where the JWT lists permissions.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// How one connection authenticates.
 #[derive(Debug)]
@@ -73,7 +78,11 @@ impl Authenticator {
 }
 
 async fn read(path: &Path) -> Result<String, AuthError> {
-    tokio::fs::read_to_string(path).await.map_err(|e| refuse(path, &format!("cannot be read: {e}")))
+    let file = path.to_owned();
+    let read = task::blocking("read NATS credentials", move || read_regular(&file, FILE_BYTES_MAX)).await;
+    let bytes = read.ok_or_else(|| refuse(path, "cannot be read: reading panicked"))?;
+    let bytes = bytes.map_err(|e| refuse(path, &format!("cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|_may_hold_the_seed| refuse(path, "is not text"))
 }
 
 /// The public key, and the signature of `nonce`.

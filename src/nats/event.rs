@@ -199,7 +199,9 @@ mod tests {
             subject
         );
         assert_eq!(
-            refusal("nats: Permissions Violation for Subscription to \"runtime.host.x.config.status\" using queue \"q\""),
+            refusal(
+                "nats: Permissions Violation for Subscription to \"runtime.host.x.config.status\" using queue \"q\""
+            ),
             subject
         );
         assert_eq!(refusal("nats: Permissions Violation for Publish to \"a\""), None);

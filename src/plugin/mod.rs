@@ -62,21 +62,6 @@ pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
 
     /// The workload is gone and its bindings are dropped. Harmless when repeated or when nothing was bound.
     fn unbind(&self, workload: &WorkloadId);
-
-    /// Shown in `/readyz`, `/status` and metrics.
-    fn health(&self) -> PluginHealth {
-        PluginHealth::Healthy
-    }
-}
-
-/// Whether a plugin can do its work.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PluginHealth {
-    /// Everything works.
-    Healthy,
-    /// Calls fail, or answer with what was last known; the text says why.
-    #[expect(dead_code, reason = "memory cannot fail; backends behind a connection can")]
-    Degraded(String),
 }
 
 /// One component that uses a plugin.

@@ -88,16 +88,6 @@ impl PluginSet {
 }
 
 impl SetChange {
-    /// Whether workloads have to be linked again: those that import something of what came or went.
-    pub(crate) fn relink(&self) -> bool {
-        !self.added.is_empty() || !self.removed.is_empty()
-    }
-
-    /// Whether the sets are equal, settings included.
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.relink() && self.changed.is_empty()
-    }
-
     /// Other settings take effect: stores of pointers, nothing else. Host calls in flight end on the old ones.
     pub(crate) fn commit(self) {
         for swap in self.swaps {
@@ -155,6 +145,16 @@ fn merged<'a>(interfaces: impl Iterator<Item = &'a WitInterface>) -> Vec<WitInte
 mod tests {
     use super::*;
     use crate::config::{ConfigPlugin, KeyvaluePlugin, LoggingPlugin};
+
+    impl SetChange {
+        fn relink(&self) -> bool {
+            !self.added.is_empty() || !self.removed.is_empty()
+        }
+
+        fn is_empty(&self) -> bool {
+            !self.relink() && self.changed.is_empty()
+        }
+    }
 
     fn everything() -> Plugins {
         Plugins {

@@ -174,7 +174,7 @@ async fn components_of_a_workload_share_its_values_and_the_entry_restricts_its_b
 fn an_unknown_backend_of_an_entry_fails_the_bind() {
     let (set, _change) = PluginSet::build(&plugins(&["*"]), None);
     let unknown = entry("wasi:keyvalue/store", &[("backend", "tape")]);
-    let error = bind(&set, &[unknown.clone()], &LocalResources::default()).unwrap_err();
+    let error = bind(&set, std::slice::from_ref(&unknown), &LocalResources::default()).unwrap_err();
     assert_eq!(error.to_string(), "no wasi:keyvalue provider registered for backend 'tape'");
     let labelled = WitInterface { name: Some("team-a".to_owned()), ..unknown };
     assert!(bind(&set, &[labelled], &LocalResources::default()).is_ok(), "a plain import ignores labelled entries");

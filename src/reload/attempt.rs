@@ -49,7 +49,7 @@ pub(super) struct Pipeline<D> {
 }
 
 /// What an attempt found when it read.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Attempted {
     Input(InputHash),
     Failure(ReadFailure),
@@ -61,6 +61,8 @@ enum Ended {
     Nothing,
     Unchanged,
     Superseded,
+    /// Only a check, and it could be prepared.
+    Accepted,
     Rejected(Rejection),
 }
 
@@ -114,15 +116,21 @@ impl<D: Default + Send + 'static> Pipeline<D> {
     pub(super) async fn attempt(&mut self, trigger: Trigger, inbox: &mut Inbox) -> Option<ReloadOutcome> {
         let (at, begun) = (SystemTime::now(), Instant::now());
         let mut notes = Notes::default();
+        // A check leaves no trace: what it read is still to be attempted.
+        let attempted = (trigger == Trigger::Check).then(|| self.attempted.clone());
         let ended = self.steps(trigger, inbox, &mut notes).await;
+        if let Some(attempted) = attempted {
+            self.attempted = attempted;
+        }
         let (outcome, rejection) = match ended {
             Ok(()) => (Outcome::Applied, None),
             Err(Ended::Nothing) => return None,
             Err(Ended::Unchanged) => (Outcome::Unchanged, None),
             Err(Ended::Rejected(rejection)) => (Outcome::Rejected, Some(rejection)),
             Err(Ended::Superseded) => (Outcome::Superseded, None),
+            Err(Ended::Accepted) => (Outcome::Accepted, None),
         };
-        if outcome == Outcome::Superseded {
+        if outcome == Outcome::Superseded && trigger != Trigger::Check {
             // Should the newer input turn out to be this one again, it is to be tried again.
             self.attempted = None;
             self.superseded_in_a_row += 1;
@@ -165,6 +173,10 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         notes.changed.clone_from(&plan.changed);
         let mut draft = D::default();
         let drafts = self.prepare(&plan, &mut draft, snapshot.hash, inbox, notes).await?;
+        if trigger == Trigger::Check {
+            drop(drafts);
+            return Err(Ended::Accepted);
+        }
         self.restart_pending = restart_pending;
         self.commit(plan, drafts, snapshot, notes);
         Ok(())
@@ -235,9 +247,8 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             changed.extend(rotated.iter().map(|path| Change { key: path.display().to_string(), verb: "rotate" }));
         }
         notes.phases.push(("plan", begun.elapsed()));
-        let (new, pending) = (Arc::new(new), restart_pending.clone());
-        let generation = generation.next();
-        Ok((Plan { old, new, generation, is_first, changed, rotated, restart_pending }, pending))
+        let (new, generation) = (Arc::new(new), generation.next());
+        Ok((Plan { old, new, generation, is_first, changed, rotated }, restart_pending))
     }
 
     /// Referenced files that differ from what was read for the running generation.

@@ -3,22 +3,24 @@
 //! In: what to watch, on a watch channel held by the reload task; events from inotify's thread. Out: hints into the
 //! reload task's queue, which is full only when an attempt follows anyway. It ends with the reload task.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::config;
 use crate::config::files::{FileStat, Snapshot};
 use crate::reload::inbox::ReloadRequest;
 use crate::reload::outcome::Trigger;
 use crate::reload::trigger::DirectoryWatch;
-use crate::task;
+use crate::task::{self, panic_text};
 
 /// Nothing for this long means that whoever writes is done.
 const QUIET: Duration = Duration::from_millis(50);
@@ -73,7 +75,15 @@ impl HintsTask {
         (watched_tx, Self { hints_tx, watched_rx, poll_seed, tries_inotify: true, mode: Mode::Off, warned: false })
     }
 
+    /// Until the reload task has ended. A panic is logged, and it starts over: without hints nothing would be noticed.
     pub(super) async fn run(mut self, mut hangup: Option<Signal>) {
+        while let Err(panic) = AssertUnwindSafe(self.watch(&mut hangup)).catch_unwind().await {
+            error!(panic = panic_text(&*panic), "watching the configuration panicked, watching again");
+            tokio::time::sleep(GONE_RETRY).await;
+        }
+    }
+
+    async fn watch(&mut self, hangup: &mut Option<Signal>) {
         let (events_tx, mut events_rx) = mpsc::channel(1);
         let mut watched = self.watched_rx.borrow_and_update().clone();
         let mut poll_at = self.first_poll(&watched);
@@ -98,7 +108,7 @@ impl HintsTask {
                     self.look(&watched, &events_tx).await;
                     Some(Trigger::Watch)
                 }
-                () = hung_up(&mut hangup) => Some(Trigger::Sighup),
+                () = hung_up(hangup) => Some(Trigger::Sighup),
                 () = sleep_until(poll_at) => {
                     poll_at = watched.reload.poll_interval.map(|interval| Instant::now() + interval);
                     self.look(&watched, &events_tx).await;

@@ -31,11 +31,13 @@ pub(super) struct Inbox {
     requests_rx: mpsc::Receiver<ReloadRequest>,
     pending: Option<Trigger>,
     waiting: Vec<Answer>,
+    /// Those who ask what a reload would do.
+    checks: Vec<Answer>,
 }
 
 impl Inbox {
     pub(super) fn new(requests_rx: mpsc::Receiver<ReloadRequest>) -> Self {
-        Self { requests_rx, pending: None, waiting: Vec::new() }
+        Self { requests_rx, pending: None, waiting: Vec::new(), checks: Vec::new() }
     }
 
     /// Waits for one more and remembers it; `false` if there will be none. Safe to drop: `recv` is, and what it
@@ -66,8 +68,11 @@ impl Inbox {
         while let Ok(request) = self.requests_rx.try_recv() {
             self.remember(request);
         }
-        let trigger = self.pending.take()?;
-        Some((trigger, std::mem::take(&mut self.waiting)))
+        if let Some(trigger) = self.pending.take() {
+            return Some((trigger, std::mem::take(&mut self.waiting)));
+        }
+        // A check is made of what is left to attempt, hence after the attempts.
+        (!self.checks.is_empty()).then(|| (Trigger::Check, std::mem::take(&mut self.checks)))
     }
 
     /// Those whom a superseded attempt left without an answer wait for the next one.
@@ -75,21 +80,37 @@ impl Inbox {
         self.waiting.extend(answers);
     }
 
+    /// As [`put_back`](Self::put_back), for a check.
+    pub(super) fn put_back_checks(&mut self, answers: Vec<Answer>) {
+        self.checks.extend(answers);
+    }
+
     fn remember(&mut self, request: ReloadRequest) {
         let ReloadRequest { trigger, answer_tx } = request;
+        if trigger == Trigger::Check {
+            if let Some(answer_tx) = answer_tx {
+                wait_in(&mut self.checks, answer_tx);
+            }
+            return;
+        }
         // The first hint names the attempt, unless a later one insists on it.
         if self.pending.is_none_or(|pending| trigger.insists() && !pending.insists()) {
             self.pending = Some(trigger);
         }
-        let Some(answer_tx) = answer_tx else { return };
-        if self.waiting.len() >= WAITING_MAX {
-            self.waiting.retain(|answer_tx| !answer_tx.is_closed());
+        if let Some(answer_tx) = answer_tx {
+            wait_in(&mut self.waiting, answer_tx);
         }
-        if self.waiting.len() >= WAITING_MAX {
-            send(answer_tx, Err(TriggerError::Busy));
-        } else {
-            self.waiting.push(answer_tx);
-        }
+    }
+}
+
+fn wait_in(waiting: &mut Vec<Answer>, answer_tx: Answer) {
+    if waiting.len() >= WAITING_MAX {
+        waiting.retain(|answer_tx| !answer_tx.is_closed());
+    }
+    if waiting.len() >= WAITING_MAX {
+        send(answer_tx, Err(TriggerError::Busy));
+    } else {
+        waiting.push(answer_tx);
     }
 }
 

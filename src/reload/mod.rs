@@ -114,6 +114,11 @@ impl Reloader {
         answer_rx.await.map_err(|_closed| TriggerError::TaskGone)?
     }
 
+    /// Whether the task still takes requests.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.requests_tx.is_closed()
+    }
+
     /// What is live. Wait for a value (`generation >= n`), not for a change.
     pub(crate) fn live(&self) -> watch::Receiver<Live> {
         self.live_rx.clone()

@@ -1,11 +1,11 @@
 //! What became of an attempt, and the line that the log says about it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::error::Blame;
 use crate::reload::plan::Change;
@@ -15,7 +15,7 @@ use crate::types::Generation;
 const ATTEMPTS_MAX: usize = 20;
 
 /// Why an attempt was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Trigger {
     /// The process starts.
     Start,
@@ -29,6 +29,8 @@ pub(crate) enum Trigger {
     Request,
     /// The last attempt failed for a reason that may have passed.
     Retry,
+    /// Somebody asks what a reload would do: it is prepared, and dropped.
+    Check,
 }
 
 impl Trigger {
@@ -41,20 +43,21 @@ impl Trigger {
             Self::Sighup => "sighup",
             Self::Request => "request",
             Self::Retry => "retry",
+            Self::Check => "check",
         }
     }
 
     /// Whether an attempt is made even if the input is the one of the last attempt.
     pub(crate) fn insists(self) -> bool {
         match self {
-            Self::Start | Self::Request | Self::Retry => true,
+            Self::Start | Self::Request | Self::Retry | Self::Check => true,
             Self::Watch | Self::Poll | Self::Sighup => false,
         }
     }
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Outcome {
     /// A new generation is live.
     Applied,
@@ -64,6 +67,8 @@ pub(crate) enum Outcome {
     Rejected,
     /// Newer input, or shutdown, came before the commit.
     Superseded,
+    /// Only a check: it could be prepared, and nothing of it is live.
+    Accepted,
 }
 
 impl Outcome {
@@ -74,22 +79,19 @@ impl Outcome {
             Self::Unchanged => "unchanged",
             Self::Rejected => "rejected",
             Self::Superseded => "superseded",
+            Self::Accepted => "accepted",
         }
     }
 }
 
 /// The step at which an attempt was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Reason {
     /// A file would not hold still.
     Unsettled,
     /// A file is absent or unreadable.
     Missing,
-    /// Not TOML.
-    Syntax,
-    /// Unknown keys, wrong types.
-    Shape,
-    /// Values, references, rules across keys.
+    /// Not TOML, or wrong keys, types, values or references.
     Invalid,
     /// Too much would go away at once.
     Guard,
@@ -105,8 +107,6 @@ impl Reason {
         match self {
             Self::Unsettled => "unsettled",
             Self::Missing => "missing",
-            Self::Syntax => "syntax",
-            Self::Shape => "shape",
             Self::Invalid => "invalid",
             Self::Guard => "guard",
             Self::InUse => "in_use",
@@ -177,6 +177,7 @@ impl ReloadOutcome {
         let generation = self.generation.get();
         let waiting = Joined(&self.restart_pending).to_string();
         let restart_pending = (!waiting.is_empty()).then_some(waiting);
+        debug!(attempt = self.n, phases = ?self.phases, "configuration attempt");
         match (self.outcome, &self.rejection) {
             (Outcome::Rejected, rejection) => {
                 let reason = rejection.as_ref().map(|rejection| rejection.reason.as_str());
@@ -195,6 +196,7 @@ impl ReloadOutcome {
             (Outcome::Unchanged, _) => {
                 info!(generation, file, trigger, took_ms, restart_pending, "configuration unchanged");
             }
+            (Outcome::Accepted, _) => info!(generation, file, trigger, took_ms, "configuration checked"),
             (Outcome::Superseded, _) => info!(generation, file, trigger, took_ms, "configuration superseded"),
         }
     }
@@ -209,6 +211,8 @@ pub(crate) struct ReloadStatus {
     pub(crate) restart_pending: Vec<String>,
     /// Looks that found the input of the last attempt.
     pub(crate) checks: u64,
+    /// Attempts so far, by why and how they ended.
+    pub(crate) totals: BTreeMap<(Trigger, Outcome, Option<Reason>), u64>,
     /// Old parts that still drain.
     pub(crate) retiring: usize,
     /// Old parts' calls and connections that were cut at the deadline, over all attempts.
@@ -220,12 +224,14 @@ impl ReloadStatus {
     pub(crate) fn last_ok(&self) -> bool {
         self.attempts.back().is_some_and(|last| match last.outcome {
             Outcome::Applied | Outcome::Unchanged => true,
-            Outcome::Rejected | Outcome::Superseded => false,
+            Outcome::Rejected | Outcome::Superseded | Outcome::Accepted => false,
         })
     }
 
     /// Remembers `outcome` and forgets the oldest.
     pub(super) fn push(&mut self, outcome: Arc<ReloadOutcome>) {
+        let reason = outcome.rejection.as_ref().map(|rejection| rejection.reason);
+        *self.totals.entry((outcome.trigger, outcome.outcome, reason)).or_default() += 1;
         if self.attempts.len() == ATTEMPTS_MAX {
             self.attempts.pop_front();
         }

@@ -23,15 +23,6 @@ pub(crate) struct Plan {
     pub(crate) changed: Vec<Change>,
     /// Referenced files whose content changed, by the path that the configuration gives.
     pub(crate) rotated: Vec<PathBuf>,
-    /// Keys that wait for a restart.
-    pub(crate) restart_pending: Vec<String>,
-}
-
-impl Plan {
-    /// Whether one of `paths` is a file whose content changed.
-    pub(crate) fn rotates<'a>(&self, paths: impl IntoIterator<Item = &'a PathBuf>) -> bool {
-        paths.into_iter().any(|path| self.rotated.contains(path))
-    }
 }
 
 /// One key that differs, and what is done about it.

@@ -73,9 +73,10 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
     pub(crate) async fn run(mut self) {
         // Taken before the first attempt: from now on SIGHUP is a hint and does not end the process.
         let hints = self.hints.take().map(|hints| AbortOnDropHandle::new(spawn("reload hints", hints.run(hangup()))));
-        let first = AssertUnwindSafe(self.attempt(Trigger::Start)).catch_unwind().await;
-        if !matches!(first, Ok(Some(Outcome::Applied))) {
-            return;
+        match AssertUnwindSafe(self.attempt(Trigger::Start)).catch_unwind().await {
+            Ok(Some(Outcome::Applied)) => {}
+            Ok(_) => return,
+            Err(panic) => return error!(panic = panic_text(&*panic), "the reload task panicked at the start"),
         }
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             error!(panic = panic_text(&*panic), "the reload task panicked; the configuration runs on");
@@ -85,6 +86,10 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
 
     async fn serve(&mut self) {
         while let Some((trigger, answers)) = self.next().await {
+            if trigger == Trigger::Check {
+                self.check(answers).await;
+                continue;
+            }
             match self.attempt(trigger).await {
                 // Latest wins: they want what comes of the newest input.
                 Some(Outcome::Superseded) if !self.shutdown.is_triggered() => self.inbox.put_back(answers),
@@ -131,6 +136,19 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
             status.push(Arc::clone(&outcome));
         });
         Some(outcome.outcome)
+    }
+
+    /// Prepares what the inputs say, drops it, and tells those who asked; not counted among the attempts.
+    async fn check(&mut self, answers: Vec<Answer>) {
+        let Some(outcome) = self.pipeline.attempt(Trigger::Check, &mut self.inbox).await else { return };
+        if outcome.outcome == Outcome::Superseded && !self.shutdown.is_triggered() {
+            self.inbox.put_back_checks(answers);
+            return;
+        }
+        let outcome = Arc::new(outcome);
+        for answer_tx in answers {
+            send(answer_tx, Ok(Arc::clone(&outcome)));
+        }
     }
 
     fn schedule_retry(&mut self, outcome: &ReloadOutcome) {

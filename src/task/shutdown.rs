@@ -1,18 +1,13 @@
-//! A tree of "stop now": whoever holds one can wait for it, make a child, or trigger it.
+//! "Stop now": whoever holds one can wait for it, or trigger it.
 
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone; triggering one triggers its children, never its parent.
+/// Cheap to clone; all clones are triggered together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// One that triggers when this one does, or by itself.
-    pub(crate) fn child(&self) -> Self {
-        Self(self.0.child_token())
-    }
-
-    /// Tells everyone waiting on this one and its children.
+    /// Tells everyone who waits.
     pub(crate) fn trigger(&self) {
         self.0.cancel();
     }

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Handle};
 
 use crate::task::Shutdown;
 
-/// Ends, with everything spawned on it, when it is dropped or [`ControlThread::stop`] is called.
+/// Ends, with everything spawned on it, when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ControlThread {
     handle: Handle,
@@ -24,7 +24,11 @@ impl ControlThread {
         let handle = runtime.handle().clone();
         let stop = Shutdown::default();
         let until = stop.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(until.wait()))?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(until.wait());
+            // Dropped, it would wait for its blocking threads: one that hangs on a disk would keep the process.
+            runtime.shutdown_background();
+        })?;
         Ok(Self { handle, stop, thread: Some(thread) })
     }
 
@@ -40,11 +44,6 @@ impl ControlThread {
         F::Output: Send + 'static,
     {
         crate::task::spawn_on(&self.handle, name, future).await.ok().flatten()
-    }
-
-    /// Ends the thread; what still runs on it is dropped at its next await.
-    pub(crate) fn stop(&self) {
-        self.stop.trigger();
     }
 }
 
@@ -63,4 +62,28 @@ impl Drop for ControlThread {
 #[expect(clippy::disallowed_methods, reason = "the one place that starts a thread")]
 pub(crate) fn os_thread(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn the_end_of_the_thread_does_not_wait_for_blocking_work() {
+        let control = ControlThread::start("test").unwrap();
+        let (began_tx, began) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        drop(crate::task::spawn_on(&control.handle, "test", async move {
+            crate::task::blocking("test", move || {
+                began_tx.send(()).unwrap();
+                ends.recv().unwrap_err();
+            })
+            .await
+        }));
+        began.recv().unwrap();
+        drop(control);
+        // Only now may the blocking work end.
+        drop(end);
+    }
 }

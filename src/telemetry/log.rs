@@ -1,14 +1,16 @@
 //! The subscriber: one filter and one formatter, both switched while they are in use.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
+use tracing::field::Field;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::format::{Format, Full, Writer, debug_fn};
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -85,7 +87,13 @@ where
     let (filter, filter_handle) = reload::Layer::new(EnvFilter::new(Log::default().level));
     let json = Arc::new(AtomicBool::new(!is_terminal));
     let lines = Lines { text: Format::default(), json: Arc::clone(&json) };
-    let format = tracing_subscriber::fmt::layer().event_format(lines).with_ansi(is_terminal).with_writer(writer);
+    let format = tracing_subscriber::fmt::layer()
+        .event_format(lines)
+        .fmt_fields(debug_fn(put_field).delimited(" "))
+        .with_ansi(is_terminal)
+        // It would say on standard error that standard error is gone: a panic in whoever logs.
+        .log_internal_errors(false)
+        .with_writer(writer);
     let subscriber = Registry::default().with(filter).with(KeepFields).with(format);
     (Logs { filter: filter_handle, json, is_terminal }, subscriber)
 }
@@ -119,6 +127,31 @@ where
             line.insert("spans".to_owned(), spans.into());
         }
         writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+/// One field of a line of text. A guest or a client may have chosen the value: it begins no line of its own and moves no
+/// cursor.
+fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => {}
+        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+        name => write!(writer, "{name}=")?,
+    }
+    write!(OneLine(writer), "{value:?}")
+}
+
+/// Writes control characters as Rust spells them.
+struct OneLine<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for piece in text.split_inclusive(char::is_control) {
+            let control = piece.chars().next_back().filter(|last| last.is_control());
+            self.0.write_str(piece.trim_end_matches(char::is_control))?;
+            control.map_or(Ok(()), |control| write!(self.0, "{}", control.escape_default()))?;
+        }
+        Ok(())
     }
 }
 
@@ -191,6 +224,21 @@ mod tests {
             assert_eq!(line["fields"]["took_ms"], 8);
             assert_eq!(line["spans"][0]["name"], "start");
             assert_eq!(line["spans"][0]["workload"], "a");
+        });
+    }
+
+    #[test]
+    fn a_value_never_begins_a_line_or_moves_a_cursor() {
+        logged(|logs, written| {
+            apply(logs, "info", LogFormat::Text);
+            let chosen = "x\n2026-01-01T00:00:00Z ERROR forged\u{1b}[2J\u{9b}1m\r\u{7}";
+            let span = info_span!("call", path = %chosen);
+            let _inside = span.enter();
+            info!(name = %chosen, text = chosen, error = ?std::io::Error::other(chosen), "{chosen}");
+            let text = written.take();
+            let controls: Vec<char> = text.trim_end().chars().filter(|c| c.is_control()).collect();
+            assert!(controls.is_empty() && text.ends_with('\n'), "{text:?}");
+            assert!(text.contains("name=x\\n2026") && text.contains("forged\\u{1b}[2J"), "{text:?}");
         });
     }
 

@@ -6,5 +6,6 @@
 
 mod fields;
 mod log;
+pub(crate) mod metrics;
 
 pub(crate) use log::{check_filter, install};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::error::{Blame, Chain};
 use crate::task::{self, Backoff, Shutdown};
@@ -15,7 +15,7 @@ use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, Work
 use crate::workload::http::HttpTarget;
 use crate::workload::route::Route;
 use crate::workload::start::{Assembled, StartError, log_started};
-use crate::workload::table::{Begin, Phase, StartNumber, Stopped};
+use crate::workload::table::{Begin, Entry, Failure, Phase, StartNumber, Stopped};
 use crate::workload::{Waiting, Workloads, status};
 
 /// Pauses between the starts of a static workload that fails.
@@ -29,6 +29,22 @@ struct Starting {
     spec: Arc<WorkloadSpec>,
     cancel: Shutdown,
     end_tx: watch::Sender<Option<WorkloadStatus>>,
+}
+
+/// Records a start whose task died before it could say how it ended: nobody must wait for it for ever.
+struct Reserved {
+    workloads: Workloads,
+    id: WorkloadId,
+    number: StartNumber,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let reason = Arc::from("the start ended unexpectedly, the log of the host says why");
+        let failure = Failure { reason, at: std::time::Instant::now() };
+        // Does nothing to a start that has ended.
+        self.workloads.table().finish(&self.id, self.number, Err(failure));
+    }
 }
 
 impl Workloads {
@@ -60,6 +76,7 @@ impl Workloads {
 
     async fn run_start(self, starting: Starting) {
         let Starting { id, number, spec, cancel, end_tx } = starting;
+        let _reserved = Reserved { workloads: self.clone(), id: id.clone(), number };
         let began = Instant::now();
         let plugins = self.plugins();
         let built = tokio::select! {
@@ -117,8 +134,9 @@ impl Workloads {
         spec: &Arc<WorkloadSpec>,
         error: &StartError,
     ) -> Option<WorkloadStatus> {
-        let reason: Arc<str> = Chain(error).to_string().into();
-        if !self.table().finish(id, number, Err(Arc::clone(&reason))) {
+        let failure = failure(error);
+        let reason = Arc::clone(&failure.reason);
+        if !self.table().finish(id, number, Err(failure)) {
             return None;
         }
         match error.blame() {
@@ -137,7 +155,6 @@ impl Workloads {
     pub(super) fn retry_later(&self, id: &WorkloadId, number: StartNumber, spec: &Arc<WorkloadSpec>) {
         let (workloads, id, spec) = (self.clone(), id.clone(), Arc::clone(spec));
         drop(task::spawn_on(&self.0.workers, "retry", async move {
-            let mut number = number;
             let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
             loop {
                 tokio::select! {
@@ -150,15 +167,28 @@ impl Workloads {
                 // Built first and begun afterwards: while it fails, the record keeps saying why.
                 let began = Instant::now();
                 let plugins = workloads.plugins();
-                let Ok(assembled) = workloads.build(&id, &spec, &plugins).await else { continue };
-                if !workloads.is_failed(&id, number) || workloads.is_draining() {
+                let assembled = match workloads.build(&id, &spec, &plugins).await {
+                    Ok(assembled) => assembled,
+                    Err(error) => {
+                        let failure = failure(&error);
+                        debug!(workload.id = %id, error = %failure.reason, "workload failed to start again");
+                        if !workloads.table().fail_again(&id, number, failure) {
+                            return;
+                        }
+                        // Told while it was building, when it was not listening.
+                        if !Arc::ptr_eq(&plugins, &workloads.plugins()) {
+                            backoff.reset();
+                        }
+                        continue;
+                    }
+                };
+                if workloads.is_draining() {
                     return;
                 }
-                let begun = workloads
-                    .table()
-                    .begin(&id, &spec, || Waiting { end: watch::channel(None).1, cancel: Shutdown::default() });
-                let Begin::Reserved(reserved) = begun else { return };
-                number = reserved;
+                let waiting = || Waiting { end: watch::channel(None).1, cancel: Shutdown::default() };
+                let begun = workloads.table().begin_again(&id, number, waiting);
+                let Some(number) = begun else { return };
+                let _reserved = Reserved { workloads: workloads.clone(), id: id.clone(), number };
                 drop(workloads.publish(number, assembled, began).await);
                 return;
             }
@@ -236,17 +266,36 @@ impl Workloads {
         self.0.routes.withdraw(&target);
     }
 
+    /// Stops every placed workload: for when nobody is left who would.
+    pub(crate) fn stop_placed(&self) {
+        let is_placed = |entry: &Entry<_, _>| entry.spec.origin == WorkloadOrigin::Placed;
+        let placed: Vec<WorkloadId> =
+            self.table().iter().filter(|(_id, entry)| is_placed(entry)).map(|(id, _entry)| id.clone()).collect();
+        for id in placed {
+            let _stopping: WorkloadStatus = self.stop(&id);
+        }
+    }
+
+    /// Whether a placed workload is not gone yet; one that failed is only remembered.
+    pub(crate) fn has_placed(&self) -> bool {
+        let is_there = |phase: &Phase<_, _>| match phase {
+            Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => true,
+            Phase::Failed(_) => false,
+        };
+        self.table().iter().any(|(_id, entry)| entry.spec.origin == WorkloadOrigin::Placed && is_there(&entry.phase))
+    }
+
     /// From now on no start begins.
     pub(crate) fn begin_drain(&self) {
         self.0.draining.store(true, Ordering::SeqCst);
     }
 
-    /// Whether nothing is left to wait for: no workload, or none with work in flight.
+    /// Calls in flight of workloads that run.
     pub(crate) fn in_flight(&self) -> usize {
         self.table()
             .iter()
             .filter_map(|(_id, entry)| match &entry.phase {
-                Phase::Running(assembled) => assembled.route.as_ref().map(|(_binding, route)| route.in_flight()),
+                Phase::Running(assembled) => Some(assembled.in_flight()),
                 Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
             })
             .sum()
@@ -273,6 +322,10 @@ impl Workloads {
         });
         join_all(drains).await.into_iter().sum()
     }
+}
+
+pub(super) fn failure(error: &StartError) -> Failure {
+    Failure { reason: Chain(error).to_string().into(), at: std::time::Instant::now() }
 }
 
 fn ready(status: WorkloadStatus) -> BoxFuture<'static, WorkloadStatus> {

@@ -20,6 +20,7 @@ pub(crate) mod table;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -69,7 +70,7 @@ struct Inner {
     workers: Handle,
     plugins: ArcSwap<PluginSet>,
     settings: ArcSwap<Settings>,
-    compile_turns: ArcSwap<Semaphore>,
+    compile_turns: ArcSwap<(usize, Arc<Semaphore>)>,
     linked: LinkedComponents,
     table: Mutex<WorkloadTable>,
     /// Read by a start while it publishes, written by a reload that changes the plugins: so no start publishes
@@ -98,6 +99,18 @@ pub(crate) struct WorkloadCounts {
     pub(crate) workloads: u64,
 }
 
+/// One workload, for people.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkloadSummary {
+    pub(crate) id: WorkloadId,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) state: WorkloadState,
+    /// Why it failed.
+    pub(crate) reason: Option<Arc<str>>,
+    pub(crate) in_flight: usize,
+}
+
 impl Workloads {
     pub(crate) fn new(parts: Parts, settings: Settings, compile_turns: usize) -> Self {
         let Parts { engine, artifacts, routes, plugins, workers } = parts;
@@ -108,7 +121,7 @@ impl Workloads {
             workers,
             plugins: ArcSwap::new(plugins),
             settings: ArcSwap::from_pointee(settings),
-            compile_turns: ArcSwap::from_pointee(Semaphore::new(compile_turns)),
+            compile_turns: ArcSwap::from_pointee((compile_turns, Arc::new(Semaphore::new(compile_turns)))),
             linked: LinkedComponents::default(),
             table: Mutex::default(),
             publishing: Arc::default(),
@@ -123,16 +136,44 @@ impl Workloads {
         match table.get(id) {
             None => status(id, WorkloadState::NotFound, ""),
             Some(entry) => match &entry.phase {
-                Phase::Failed(reason) => status(id, WorkloadState::Error, reason),
+                Phase::Failed(failure) => status(id, WorkloadState::Error, &failure.reason),
                 Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => status(id, entry.state(), ""),
             },
         }
     }
 
+    /// Everything that is known, in the order of the ids; for people.
+    pub(crate) fn list(&self) -> Vec<WorkloadSummary> {
+        let table = self.table();
+        let mut list: Vec<WorkloadSummary> = table
+            .iter()
+            .map(|(id, entry)| WorkloadSummary {
+                id: id.clone(),
+                namespace: entry.spec.namespace.clone(),
+                name: entry.spec.name.clone(),
+                state: entry.state(),
+                reason: match &entry.phase {
+                    Phase::Failed(failure) => Some(Arc::clone(&failure.reason)),
+                    Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => None,
+                },
+                in_flight: match &entry.phase {
+                    Phase::Running(assembled) => assembled.in_flight(),
+                    Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => 0,
+                },
+            })
+            .collect();
+        drop(table);
+        list.sort_by(|a, b| a.id.cmp(&b.id));
+        list
+    }
+
     /// Counts for heartbeats. Failures that are only remembered are not counted.
     pub(crate) fn counts(&self) -> WorkloadCounts {
         let mut counts = WorkloadCounts::default();
-        for (_id, entry) in self.table().iter() {
+        let mut table = self.table();
+        // Asked for at every heartbeat, which is often enough to forget.
+        table.expire(Instant::now());
+        for (_id, entry) in table.iter() {
             match &entry.phase {
                 Phase::Running(assembled) => {
                     counts.workloads += 1;
@@ -158,7 +199,11 @@ impl Workloads {
     /// From now on whatever begins uses `settings`.
     pub(crate) fn apply(&self, settings: Settings, compile_turns: usize) {
         self.0.settings.store(Arc::new(settings));
-        self.0.compile_turns.store(Arc::new(Semaphore::new(compile_turns)));
+        let (turns, _semaphore) = &**self.0.compile_turns.load();
+        // The same number keeps its semaphore, and with it whoever holds or waits for a turn.
+        if *turns != compile_turns {
+            self.0.compile_turns.store(Arc::new((compile_turns, Arc::new(Semaphore::new(compile_turns)))));
+        }
     }
 
     pub(crate) fn artifacts(&self) -> &Artifacts {
@@ -191,7 +236,8 @@ impl Workloads {
 
     /// One of the places for starts that compile; `None` when the host is going away.
     async fn compile_turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.compile_turns.load_full().acquire_owned().await.ok()
+        let turns = Arc::clone(&self.0.compile_turns.load().1);
+        turns.acquire_owned().await.ok()
     }
 }
 

@@ -17,15 +17,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{debug, warn};
 use wasmtime_wasi_http::handler::ProxyPre;
 
+use crate::engine::ItemCtx;
 use crate::task;
 use crate::workload::http::{Body, BodyError, CallError};
 use crate::workload::http_p2;
@@ -49,9 +51,21 @@ pub(crate) struct GuestResponse {
 }
 
 /// What is kept for the time after the head.
-struct After {
-    call_timeout: Duration,
-    workload: crate::types::WorkloadId,
+struct After(Arc<Route>);
+
+impl After {
+    /// A guest's failure is for whoever runs the workload to see: logged as its output is, at most so many lines a
+    /// second. Being cut is no failure of its own.
+    fn report(&self, error: &anyhow::Error, what: &'static str) {
+        let ItemCtx { workload_id, workload_name, workload_namespace, component, guest_log, .. } = &*self.0.item;
+        if self.0.cut().is_triggered() || !guest_log.admit() {
+            return;
+        }
+        warn!(
+            workload.id = %workload_id, workload.name = %workload_name, workload.namespace = %workload_namespace,
+            component = %component, error = format!("{error:#}"), "{what}"
+        );
+    }
 }
 
 impl GuestResponse {
@@ -66,7 +80,7 @@ impl GuestResponse {
             return Err(CallError::Unavailable);
         }
         let (head_tx, head) = oneshot::channel();
-        let after = After { call_timeout: route.call_timeout, workload: route.item.workload_id.clone() };
+        let after = After(Arc::clone(route));
         let route = Arc::clone(route);
         let work = async move {
             // In this order: the store goes first, then its place among the instances, then the count.
@@ -112,9 +126,12 @@ pub(crate) async fn head(call: GuestResponse) -> Result<::http::Response<Body>, 
         },
     };
     match head {
-        Ok(response) => Ok(response.map(|inner| GuestBody::new(inner, guest, after).boxed_unsync())),
+        Ok(response) => {
+            let announced = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            Ok(response.map(|inner| GuestBody::new(inner, announced, guest, after).boxed_unsync()))
+        }
         Err(error) => {
-            debug!(workload.id = %after.workload, error = format!("{error:#}"), "guest failed before a response");
+            after.report(&error, "guest failed before a response");
             Err(CallError::Guest(error))
         }
     }
@@ -133,13 +150,16 @@ struct GuestBody {
     work: Option<GuestWork>,
     after: After,
     failed: bool,
+    /// Bytes still to come by the response's own `content-length`. The WASI layer checks it too, but its error is lost
+    /// when it meets a full channel.
+    announced: Option<u64>,
     /// How the body ends, once what came before had its chance to be sent.
     broken: Option<BodyError>,
 }
 
 impl GuestBody {
-    fn new(inner: Body, guest: Guest, after: After) -> Self {
-        let mut body = Self { inner, work: None, after, failed: false, broken: None };
+    fn new(inner: Body, announced: Option<u64>, guest: Guest, after: After) -> Self {
+        let mut body = Self { inner, work: None, after, failed: false, announced, broken: None };
         match guest {
             Guest::Works(work) => body.work = Some(work),
             Guest::Ended(done) => body.ended(done),
@@ -149,7 +169,7 @@ impl GuestBody {
 
     fn ended(&mut self, done: anyhow::Result<()>) {
         if let Err(error) = done {
-            debug!(workload.id = %self.after.workload, error = format!("{error:#}"), "guest failed after the head");
+            self.after.report(&error, "guest failed after the head of its response");
             self.failed = true;
         }
     }
@@ -165,6 +185,13 @@ impl GuestBody {
         self.failed
     }
 
+    /// Takes what is about to be sent from what was announced.
+    fn count(&mut self, frame: &Frame<Bytes>) -> Result<(), BodyError> {
+        let (Some(announced), Some(data)) = (&mut self.announced, frame.data_ref()) else { return Ok(()) };
+        *announced = announced.checked_sub(data.len() as u64).ok_or(BodyError::HttpResponseBodySize(None))?;
+        Ok(())
+    }
+
     /// Ends the body with `error` at the next poll. hyper throws away what it has not sent yet when a body fails, the
     /// head included; a moment's pause makes it send that first.
     fn break_off(&mut self, error: BodyError, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -176,7 +203,7 @@ impl GuestBody {
     /// Lets what the guest still does end behind the response.
     fn leave_guest(&mut self, limit: Duration) {
         let Some(work) = self.work.take() else { return };
-        let workload = self.after.workload.clone();
+        let workload = self.after.0.item.workload_id.clone();
         // Dropped with the runtime: then there is nobody left to run it, and it goes with the rest.
         if tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -210,12 +237,19 @@ impl http_body::Body for GuestBody {
                 self.break_off(BodyError::InternalError(Some("the guest failed".to_owned())), cx)
             }
             Poll::Ready(Some(Err(error))) => self.break_off(error, cx),
+            Poll::Ready(Some(Ok(frame))) => match self.count(&frame) {
+                Ok(()) => Poll::Ready(Some(Ok(frame))),
+                Err(error) => self.break_off(error, cx),
+            },
+            Poll::Ready(None) if self.announced.is_some_and(|left| left > 0) => {
+                self.break_off(BodyError::HttpResponseBodySize(None), cx)
+            }
             Poll::Ready(None) => {
-                let limit = self.after.call_timeout;
+                let limit = self.after.0.call_timeout;
                 self.leave_guest(limit);
                 Poll::Ready(None)
             }
-            other => other,
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -230,8 +264,9 @@ impl http_body::Body for GuestBody {
 
 impl Drop for GuestBody {
     fn drop(&mut self) {
-        let limit =
-            if http_body::Body::is_end_stream(&self.inner) { self.after.call_timeout } else { ABANDONED_TIME_MAX };
+        // HTTP/1 asks for no more once it has sent what was announced.
+        let is_whole = self.announced == Some(0) || self.inner.is_end_stream();
+        let limit = if is_whole { self.after.0.call_timeout } else { ABANDONED_TIME_MAX };
         self.leave_guest(limit);
     }
 }

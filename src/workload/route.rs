@@ -129,6 +129,8 @@ impl HttpTarget for Route {
             let limit = self.call_timeout;
             let call = GuestResponse::begin(&self, request, permit, in_flight)?;
             match timeout(limit, response::head(call)).await {
+                // The guest is not to blame for being stopped.
+                Ok(Err(CallError::Guest(_))) if self.meter.cut.is_triggered() => Err(CallError::Unavailable),
                 Ok(response) => response,
                 Err(_elapsed) => Err(CallError::Deadline(limit)),
             }

@@ -1,6 +1,7 @@
 //! Building a workload: validate, pull, compile, plan, link, bind. Nothing here is visible to anyone until it is published.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use tracing::{debug, info, warn};
@@ -18,7 +19,7 @@ use crate::types::{ComponentName, ComponentSpec, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::Workloads;
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
-use crate::workload::http::HttpBinding;
+use crate::workload::http::{HttpBinding, HttpTarget as _};
 use crate::workload::route::Route;
 
 /// Why a workload does not start; the text is what the operator and people read.
@@ -57,6 +58,12 @@ pub(crate) enum StartError {
         #[source]
         cause: BindError,
     },
+    /// It goes on in the background, for the next try.
+    #[error("not pulled and compiled within {}, trying on", humantime::format_duration(*.0))]
+    NotInTime(Duration),
+    /// A bug.
+    #[error("the start panicked, the log of the host says where")]
+    Panicked,
     /// The runtime that should have built it is going away.
     #[error("the host is stopping")]
     HostStopping,
@@ -67,7 +74,8 @@ impl StartError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Pull { cause, .. } => cause.blame(),
-            Self::HostStopping => Blame::Host,
+            Self::NotInTime(_) => Blame::Remote,
+            Self::Panicked | Self::HostStopping => Blame::Host,
             Self::NotImplemented(_)
             | Self::DuplicateComponent(_)
             | Self::Http(_)
@@ -94,6 +102,13 @@ pub(crate) struct Assembled {
     pub(crate) route: Option<Routed>,
     /// Kept so that what another component of the workload is bound to lives as long as the workload.
     _items: Vec<Item>,
+}
+
+impl Assembled {
+    /// Requests that its route is working on.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight())
+    }
 }
 
 /// What requests a workload asks for, and what answers them.
@@ -162,6 +177,7 @@ impl Workloads {
         compiled: Vec<Arc<Compiled>>,
         plugins: &Arc<PluginSet>,
     ) -> Result<Assembled, StartError> {
+        warn_without_effect(id, spec);
         let guest_log = Arc::new(GuestLog::new());
         let memory_limit = self.settings().limits.memory;
         let mut items = Vec::with_capacity(compiled.len());
@@ -243,6 +259,19 @@ impl Workloads {
             }
             link::link(&linker, compiled).map(Arc::new).map_err(failed)
         })
+    }
+}
+
+/// Settings that are accepted because a fleet sends them, and do nothing yet.
+fn warn_without_effect(id: &WorkloadId, spec: &WorkloadSpec) {
+    for component in &spec.components {
+        let name = &component.name;
+        if component.pool_size.is_some() {
+            warn!(workload.id = %id, component = %name, "pool_size has no effect yet: each call gets a fresh instance");
+        }
+        if component.local_resources.cpu_limit.is_some() {
+            warn!(workload.id = %id, component = %name, "cpu_limit has no effect yet");
+        }
     }
 }
 

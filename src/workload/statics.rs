@@ -11,6 +11,7 @@ use crate::plugin::PluginSet;
 use crate::task;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
+use crate::workload::lifecycle::failure;
 use crate::workload::start::{Assembled, StartError, log_started};
 use crate::workload::table::{Phase, StartNumber, Stopped};
 
@@ -29,7 +30,8 @@ pub(crate) struct Adopted {
 }
 
 impl Workloads {
-    /// Pulls, compiles and links beside whatever runs under `id`, on the worker runtime.
+    /// Pulls, compiles and links beside whatever runs under `id`, on the worker runtime. Dropping the future ends
+    /// nothing: what was pulled and compiled is there for the next try.
     pub(crate) async fn prepare_static(
         &self,
         id: &WorkloadId,
@@ -40,7 +42,10 @@ impl Workloads {
         let (workloads, id, spec, plugins) = (self.clone(), id.clone(), Arc::clone(spec), Arc::clone(plugins));
         let build = async move { workloads.build(&id, &spec, &plugins).await };
         let built = task::spawn_on(&self.0.workers, "prepare-workload", build).await;
-        let assembled = built.ok().flatten().unwrap_or(Err(StartError::HostStopping))?;
+        let assembled = match built {
+            Ok(built) => built.unwrap_or(Err(StartError::Panicked))?,
+            Err(_cancelled) => return Err(StartError::HostStopping),
+        };
         Ok(PreparedStatic { assembled: Arc::new(assembled), took: began.elapsed() })
     }
 
@@ -93,9 +98,8 @@ impl Workloads {
     /// At start, where there is no older version to keep: the host runs, the record says why, and the start is tried
     /// again.
     pub(crate) fn fail_static(&self, id: &WorkloadId, spec: &Arc<WorkloadSpec>, error: &StartError) {
-        let reason = Chain(error).to_string();
-        warn!(workload.id = %id, error = %reason, "workload failed to start");
-        let number = self.table().record_failed(id, Arc::clone(spec), Arc::from(reason));
+        warn!(workload.id = %id, error = %Chain(error), "workload failed to start");
+        let number = self.table().record_failed(id, Arc::clone(spec), failure(error));
         self.retry_later(id, number, spec);
     }
 

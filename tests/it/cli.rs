@@ -53,6 +53,9 @@ async fn check_prints_every_problem_with_its_place() {
     assert!(said.stderr.contains("nowhere.wasm"), "{}", said.stderr);
     assert!(!said.stderr.contains("canary"), "no secret is shown:\n{}", said.stderr);
 
+    let caret = "\n  |\n3 | request_timeout = 10\n  |                   ^^\n";
+    assert!(said.stderr.contains(caret) && said.stderr.ends_with(" errors\n"), "{}", said.stderr);
+
     let said = run(file(WRONG), &["check", "--json", "--config", "washlet.toml"]).await;
     assert_eq!(said.code, Some(78));
     let said = json(&said.stdout);
@@ -64,9 +67,9 @@ async fn check_prints_every_problem_with_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_prints_every_syntax_error() {
-    let said = run(file("[http\nlisten = \n[log]\nlevel = \"info\n"), &["check", "-c", "washlet.toml"]).await;
+    let said = run(file("[http\nlisten = 1\n[log]\nlevel = \"info\n"), &["check", "-c", "washlet.toml"]).await;
     assert_eq!(said.code, Some(78));
-    for place in ["washlet.toml:1:", "washlet.toml:2:", "washlet.toml:4:"] {
+    for place in ["washlet.toml:1:6\n", "washlet.toml:4:"] {
         assert!(said.stderr.contains(place), "{place} is in:\n{}", said.stderr);
     }
 }
@@ -143,35 +146,44 @@ async fn an_unknown_flag_is_a_usage_error() {
     assert_eq!(said.stdout, format!("washlet {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_washlet"));
+    let piped = std::process::Stdio::piped;
+    let mut child = command.arg("schema").stdout(piped()).stderr(piped()).spawn().expect("washlet starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("washlet ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_schema_names_the_reload_class_of_every_key() {
     let said = run(file(""), &["schema"]).await;
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     let schema = json(&said.stdout);
     let mut keys = Vec::new();
-    leaves(&schema, &schema, "", &mut keys);
+    leaves(&schema, &schema, ("", None), &mut keys);
     assert!(keys.len() > 150, "{} keys", keys.len());
     let without: Vec<_> = keys.iter().filter(|(_key, class)| class.is_none()).collect();
     assert!(without.is_empty(), "keys without a class: {without:?}");
     assert!(keys.contains(&("http.listen".to_owned(), Some("live".to_owned()))), "{keys:?}");
 }
 
-/// Every key below `node` that is no table, with its reload class.
-fn leaves(root: &Value, node: &Value, path: &str, keys: &mut Vec<(String, Option<String>)>) {
+/// Every key below `node` that is no table, with its reload class: its own, or that of the table it is in.
+fn leaves(root: &Value, node: &Value, above: (&str, Option<&str>), keys: &mut Vec<(String, Option<String>)>) {
+    let (path, class) = above;
     let Some(properties) = node["properties"].as_object() else { return };
     for (name, property) in properties {
         let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let class = property["x-washlet-reload"].as_str().or(class);
         let table = [property, &property["items"], &property["additionalProperties"]]
             .into_iter()
             .flat_map(|value| std::iter::once(value).chain(value["anyOf"].as_array().into_iter().flatten()))
             .map(|value| resolved(root, value))
             .find(|value| value["properties"].is_object());
         match table {
-            Some(table) => leaves(root, table, &key, keys),
-            None => {
-                let class = property["x-washlet-reload"].as_str().map(str::to_owned);
-                keys.push((key, class));
-            }
+            Some(table) => leaves(root, table, (&key, table["x-washlet-reload"].as_str().or(class)), keys),
+            None => keys.push((key, class.map(str::to_owned))),
         }
     }
 }

@@ -34,3 +34,6 @@ mod tidy;
 
 /// The control plane: what an operator asks over NATS is done and answered, whatever else goes on.
 mod control;
+
+/// The connection of the control plane is changed while it is in use.
+mod nats_live;

@@ -6,6 +6,6 @@ mod read;
 mod settle;
 mod snapshot;
 
-pub use read::{Files, References};
+pub use read::{Files, REFERENCED_BYTES_MAX, References, read_regular};
 pub use settle::{Settle, Urgency, Verdict};
 pub use snapshot::{FileRead, FileStat, InputHash, ReadFailure, Seen, Snapshot};

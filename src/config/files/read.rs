@@ -16,10 +16,14 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::snapshot::{FileRead, FileStat, InputHash, ReadFailure, Seen, Snapshot};
+use crate::types::ByteSize;
 
 /// The configuration file: larger ones are not written by people. Larger referenced files (components) are read
 /// again only when their [`FileStat`] changes, and their bytes are not kept.
 const SIZE_MAX: u64 = 1024 * 1024;
+
+/// Of a file that the configuration names: components are the largest, and no engine takes one of 1 GiB.
+pub const REFERENCED_BYTES_MAX: u64 = 1 << 30;
 
 /// Links on the way to one file: a ConfigMap has two; more than this is a loop or a mistake.
 const LINKS_MAX: usize = 8;
@@ -163,11 +167,7 @@ impl Reading {
 
     fn open(&mut self, path: &Path) -> io::Result<(File, FileStat)> {
         let place = self.walk(path)?;
-        // Asked before opening, because opening a pipe would wait for its writer.
-        if !fs::metadata(&place)?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        let file = File::open(&place)?;
+        let file = open_regular(&place, REFERENCED_BYTES_MAX)?;
         let stat = FileStat::from(&file.metadata()?);
         self.opened.push((place, stat));
         Ok((file, stat))
@@ -235,6 +235,37 @@ impl Reading {
         let now = SystemTime::now();
         self.opened.iter().all(|(_place, stat)| stat.is_older_than(Duration::from_secs(1), now))
     }
+}
+
+/// The whole of a regular file of at most `bytes_max`. Blocks on the disk, and on nothing else.
+///
+/// # Errors
+///
+/// If it cannot be read, is something else than a regular file, or is larger.
+pub fn read_regular(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed, should it grow meanwhile.
+    open_regular(path, bytes_max)?.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    Ok(bytes)
+}
+
+fn open_regular(path: &Path, bytes_max: u64) -> io::Result<File> {
+    // Asked before opening, because opening a pipe would wait for its writer.
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    File::open(path)
+}
+
+fn too_large(bytes_max: u64) -> io::Error {
+    io::Error::other(format!("it is larger than {}", ByteSize::bytes(bytes_max)))
 }
 
 /// The names to walk; `..` stays, `/` and `.` go.

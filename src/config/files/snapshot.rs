@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
+use super::read::{REFERENCED_BYTES_MAX, read_regular};
+
 /// Identifies all inputs together. Never leaves the process: it would tell whether a guessed secret is right.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InputHash([u8; 32]);
@@ -62,8 +64,9 @@ impl FileStat {
 
     pub(super) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         let Ok(seconds) = u64::try_from(self.modified.0.max(self.changed.0)) else { return true };
-        let newest = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds + 1);
-        now.duration_since(newest).is_ok_and(|since| since >= age)
+        // What no clock can say is not old.
+        let newest = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.saturating_add(1)));
+        newest.and_then(|newest| now.duration_since(newest).ok()).is_some_and(|since| since >= age)
     }
 }
 
@@ -171,7 +174,7 @@ impl Snapshot {
         match self.files.get(path) {
             Some(FileRead::Present { bytes: Some(bytes), .. }) => Ok(bytes.to_vec()),
             Some(FileRead::Present { digest, bytes: None }) => {
-                let bytes = fs::read(path)?;
+                let bytes = read_regular(path, REFERENCED_BYTES_MAX)?;
                 let is_same = Sha256::digest(&bytes).as_slice() == digest;
                 is_same.then_some(bytes).ok_or_else(|| io::Error::other("it changed while it was read"))
             }

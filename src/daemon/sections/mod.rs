@@ -1,5 +1,6 @@
 //! The sections of the host, in the order in which they are prepared and committed: intake last.
 
+mod admin;
 mod engine;
 mod host;
 mod http;
@@ -9,17 +10,19 @@ mod policy;
 mod scheduler;
 mod workloads;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
 
+use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::control::ControlPlane;
 use crate::daemon::draft::Draft;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer};
-use crate::reload::{PrepareError, Section};
+use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::types::HostId;
 use crate::workload::{Settings, Workloads};
 
@@ -32,6 +35,9 @@ pub(super) struct Shared {
     router: Arc<HttpRouter>,
     /// Set by the first commit, for good.
     host: OnceLock<Arc<Host>>,
+    /// Set before the first attempt.
+    reloader: OnceLock<Reloader>,
+    is_draining: AtomicBool,
     live: Mutex<Live>,
 }
 
@@ -40,6 +46,7 @@ pub(super) struct Shared {
 pub(super) struct Live {
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) control: Option<Arc<ControlPlane>>,
+    pub(super) admin: Option<AdminServer>,
     /// For the shutdown.
     pub(super) drain: crate::config::Drain,
 }
@@ -55,7 +62,16 @@ impl std::fmt::Debug for Live {
 
 impl Shared {
     pub(super) fn new(host_id: HostId, workers: Handle, control_thread: Handle) -> Self {
-        Self { host_id, workers, control_thread, router: Arc::default(), host: OnceLock::new(), live: Mutex::default() }
+        Self {
+            host_id,
+            workers,
+            control_thread,
+            router: Arc::default(),
+            host: OnceLock::new(),
+            reloader: OnceLock::new(),
+            is_draining: AtomicBool::new(false),
+            live: Mutex::default(),
+        }
     }
 
     pub(super) fn host_id(&self) -> &HostId {
@@ -69,6 +85,35 @@ impl Shared {
     /// `None` before the first commit.
     pub(super) fn host(&self) -> Option<&Arc<Host>> {
         self.host.get()
+    }
+
+    /// `None` only before the start.
+    pub(super) fn reloader(&self) -> Option<&Reloader> {
+        self.reloader.get()
+    }
+
+    /// To be said once, before the first attempt.
+    pub(super) fn set_reloader(&self, reloader: Reloader) {
+        self.reloader.get_or_init(|| reloader);
+    }
+
+    /// What became of the last attempts; empty before the start.
+    pub(super) fn reload_status(&self) -> ReloadStatus {
+        self.reloader().map_or_else(ReloadStatus::default, |reloader| reloader.status().borrow().clone())
+    }
+
+    /// The ids of the plugins that are on, in their order.
+    pub(super) fn plugins(&self) -> Vec<&'static str> {
+        let Some(host) = self.host() else { return Vec::new() };
+        host.workloads().plugins().plugins().iter().map(|plugin| plugin.id()).collect()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::SeqCst);
     }
 
     /// The workloads: those that are being made in this attempt, or those that are live.
@@ -103,5 +148,6 @@ pub(super) fn in_order(shared: &Arc<Shared>) -> Vec<Box<dyn Section<Draft>>> {
         Box::new(http::HttpSection::new(shared)),
         Box::new(host::HostSection::new(shared)),
         Box::new(scheduler::SchedulerSection::new(shared)),
+        Box::new(admin::AdminSection::new(shared)),
     ]
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::StaticWorkload;
 use crate::daemon::draft::Draft;
@@ -17,6 +17,10 @@ use crate::workload::{Adopted, PreparedStatic, StartError, Workloads};
 
 /// Workloads built at once: enough to keep the registry and all compile threads busy.
 const BUILDS_MAX: usize = 8;
+
+/// How much of `[reload] prepare_timeout` they may take at the start: a registry that hangs is no reason not to start.
+/// The rest is for the engine before and the listeners behind them.
+const FIRST_BUILDS_SHARE: f32 = 0.7;
 
 pub(super) struct WorkloadsSection(Arc<Shared>);
 
@@ -44,11 +48,17 @@ impl WorkloadsSection {
         }
         let workloads = self.0.workloads(draft)?;
         let plugins = draft.plugins.clone().unwrap_or_else(|| workloads.plugins());
+        let limit = plan.is_first.then(|| plan.new.reload.prepare_timeout.mul_f32(FIRST_BUILDS_SHARE));
+        let deadline = limit.map(|limit| (limit, Instant::now() + limit));
         let built: Vec<(StaticWorkload, Result<PreparedStatic, StartError>)> = stream::iter(changed)
             .map(|workload| {
                 let (workloads, plugins) = (&workloads, &plugins);
                 async move {
-                    let prepared = workloads.prepare_static(&workload.id, &workload.spec, plugins).await;
+                    let prepare = workloads.prepare_static(&workload.id, &workload.spec, plugins);
+                    let prepared = match deadline {
+                        Some((limit, at)) => timeout_at(at, prepare).await.unwrap_or(Err(StartError::NotInTime(limit))),
+                        None => prepare.await,
+                    };
                     (workload, prepared)
                 }
             })

@@ -48,8 +48,9 @@ where
     let ended = poll_fn(|cx| {
         loop {
             // Registered once and polled again only after a change: polling it takes a lock that all share. The
-            // task's waker is the same for all its life.
-            if !is_registered {
+            // task's waker is the same for all its life. A phase is stored before it is told of, so that the telling
+            // may use up a registration for the next phase: from the first change on, each turn looks.
+            if !is_registered || phase != Phase::Serving {
                 is_registered = changed.as_mut().poll(cx).is_pending();
             }
             if phase != shared.phase() || !is_registered {

@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+#[cfg(target_os = "linux")]
+use socket2::SockFilter;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::host::http::connection;
 use crate::host::http::shared::{OpenConnection, Phase, Shared};
@@ -16,6 +18,9 @@ use crate::task::{self, Backoff, Shutdown};
 
 /// Connections that the kernel completes for us while we are busy; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+
+/// A connection is asked for a sign of life after this long without one, and then every quarter of it.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Why there is no listening socket.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +93,9 @@ fn bind(address: SocketAddr, neighbours: &[Arc<TcpListener>]) -> Result<TcpListe
             socket.set_nonblocking(true)?;
             // Connections of an earlier process in TIME_WAIT do not hold the port.
             socket.set_reuse_address(true)?;
+            // Accepted connections inherit it. A client that vanished during a call would otherwise hold its
+            // connection, and its guest, for as long as neither has anything to send.
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
             Ok(TcpListener::from(socket))
         })
         .map_err(|error| BindError::MakeSocket(address, error))?;
@@ -109,6 +117,33 @@ fn share_port(socket: &TcpListener, neighbours: &[Arc<TcpListener>], shared: boo
 
 fn listen(socket: &TcpListener) -> io::Result<()> {
     SockRef::from(socket).listen(BACKLOG)
+}
+
+/// Lets the kernel ignore whoever wants to connect from now on, while connections that it has accepted already can
+/// still be taken; says whether it does.
+///
+/// What arrives between the last accept and the close of a listening socket is reset, established connections
+/// included. Ignored instead, it tries again, and is refused or finds the new listener.
+#[cfg(target_os = "linux")]
+pub(super) fn turn_away(socket: &TcpListener) -> bool {
+    // Classic BPF over the TCP header: of its flags (byte 13), SYN without ACK is dropped, anything else kept.
+    let filter = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    SockRef::from(socket)
+        .attach_filter(&filter)
+        .inspect_err(|error| debug!(%error, "connections cannot be turned away before the socket is closed"))
+        .is_ok()
+}
+
+/// Elsewhere there is no such filter, and the moment between the last accept and the close remains.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn turn_away(_socket: &TcpListener) -> bool {
+    false
 }
 
 /// Takes connections from one socket until told to stop; then empties the socket's queue, because closing it would
@@ -209,4 +244,26 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_turned_away_leaves_the_connections_before_it_alone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut before = std::net::TcpStream::connect(address).unwrap();
+        assert!(turn_away(&listener));
+        let late = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut accepted, _peer) = listener.accept().unwrap();
+        drop(listener);
+        io::Write::write_all(&mut before, b"still here").unwrap();
+        let mut bytes = [0; 10];
+        io::Read::read_exact(&mut accepted, &mut bytes).unwrap();
+        assert_eq!(&bytes, b"still here");
+        assert_eq!(std::net::TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -23,8 +23,6 @@ mod shared;
 mod socket;
 mod table;
 
-pub(crate) use listener::BindError;
-pub(crate) use meter::Meter;
 pub(crate) use router::HttpRouter;
 pub(crate) use server::{BoundListener, HttpServer};
 

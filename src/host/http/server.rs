@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config;
 use crate::host::http::listener::{self, BindError, Sockets};
@@ -15,6 +15,9 @@ use crate::host::http::router::HttpRouter;
 use crate::host::http::settings::Settings;
 use crate::host::http::shared::{Phase, Shared};
 use crate::task::{self, Shutdown};
+
+/// How long a client whose connection is half established gets to complete it: a round trip on most networks.
+const HANDSHAKE: Duration = Duration::from_millis(100);
 
 /// How long connections may take to notice that they are cut.
 const CUT_WAIT: Duration = Duration::from_secs(1);
@@ -80,13 +83,18 @@ impl HttpServer {
     ///
     /// Returns how many were cut. A second call waits as the first one does.
     pub(crate) async fn drain(&self, deadline: Instant) -> usize {
+        let sockets = std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner));
+        // What a later server took over stays open as it is; what only this list and its acceptor hold is closed.
+        let closing = sockets.iter().filter(|socket| Arc::strong_count(socket) <= 2);
+        if closing.map(|socket| listener::turn_away(socket)).fold(false, |any, turned| any | turned) {
+            sleep_until(deadline.min(Instant::now() + HANDSHAKE)).await;
+        }
         self.stop_accepting.trigger();
         let acceptors = std::mem::take(&mut *self.acceptors.lock().unwrap_or_else(PoisonError::into_inner));
         for acceptor in acceptors {
             // A panic in it was logged where it happened.
             let _ended = acceptor.await;
         }
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.enter(Phase::Draining);
         let forced = self.shared.wait_until_empty(deadline).await;
         self.shared.enter(Phase::Cut);
@@ -106,6 +114,7 @@ impl Drop for HttpServer {
 
 impl BoundListener {
     /// What was bound; the port is a real one.
+    #[cfg(test)]
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.sockets.address
     }

@@ -26,6 +26,10 @@ mod bindings {
 /// One operation of a backend may take so long; then it fails, and the guest goes on.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Names of buckets are kept with each handle, so a guest may not make them as long as it likes. 1 KiB: no backend
+/// takes a longer one.
+const BUCKET_NAME_BYTES_MAX: usize = 1 << 10;
+
 /// A guest's handle: how the bucket was opened, nothing of the backend, which may be another one at the next call.
 #[derive(Debug)]
 #[expect(unreachable_pub, reason = "the generated code re-exports it")]
@@ -102,6 +106,10 @@ impl store::Host for Caller<'_> {
     async fn open(&mut self, identifier: String) -> Result<Resource<OpenBucket>, CallError> {
         let unbound = || StoreError::Other("wasi:keyvalue is not bound to this component".to_owned());
         let binding = self.item.bindings.get::<KeyvalueBinding>(ID).ok_or_else(unbound)?;
+        if identifier.len() > BUCKET_NAME_BYTES_MAX {
+            let message = format!("the name of a bucket has at most {BUCKET_NAME_BYTES_MAX} bytes");
+            return Err(StoreError::Other(message).into());
+        }
         let bucket = Bucket { workload: binding.workload.clone(), name: Arc::from(identifier) };
         let access = binding.access(&bucket)?;
         limited(access.store.open(&bucket)).await?;

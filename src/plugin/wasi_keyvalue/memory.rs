@@ -16,7 +16,7 @@ use crate::types::WorkloadId;
 /// What all buckets of a workload may hold together, keys and overhead included: 16 workloads that fill theirs take
 /// 1 GiB of the host. Who needs more has data that should outlive the process.
 const WORKLOAD_BYTES_MAX: usize = 64 << 20;
-/// Counted for each key beside its text and value; a guess at what the map spends on one.
+/// Counted for each key and each bucket beside texts and values; a guess at what the maps spend on one.
 const KEY_OVERHEAD_BYTES: usize = 128;
 
 /// The backend `memory`.
@@ -92,7 +92,8 @@ impl Buckets {
 
     fn set(&mut self, bucket: &Bucket, key: &str, value: Bytes) -> Result<(), StoreError> {
         let freed = self.get(bucket, key).map_or(0, |old| cost(key, old));
-        let bytes = self.bytes - freed + cost(key, &value);
+        let opened = if self.by_name.contains_key(&bucket.name) { 0 } else { cost_of_bucket(bucket) };
+        let bytes = self.bytes - freed + opened + cost(key, &value);
         if bytes > WORKLOAD_BYTES_MAX {
             let message = format!("the memory store of a workload holds at most {WORKLOAD_BYTES_MAX} bytes");
             return Err(StoreError::Other(message));
@@ -109,6 +110,7 @@ impl Buckets {
         }
         if keys.is_empty() {
             self.by_name.remove(&bucket.name);
+            self.bytes -= cost_of_bucket(bucket);
         }
     }
 
@@ -131,6 +133,10 @@ impl Buckets {
 
 fn cost(key: &str, value: &Bytes) -> usize {
     KEY_OVERHEAD_BYTES + key.len() + value.len()
+}
+
+fn cost_of_bucket(bucket: &Bucket) -> usize {
+    KEY_OVERHEAD_BYTES + bucket.name.len()
 }
 
 impl Store for MemoryStore {
@@ -222,7 +228,7 @@ mod tests {
         let workload = WorkloadId::from("workload");
         let tenancy = store.join(&workload);
         let bucket = bucket(&workload);
-        let most = Bytes::from(vec![0; WORKLOAD_BYTES_MAX - KEY_OVERHEAD_BYTES - 1]);
+        let most = Bytes::from(vec![0; WORKLOAD_BYTES_MAX - cost_of_bucket(&bucket) - KEY_OVERHEAD_BYTES - 1]);
         store.set(&bucket, "a", most.clone()).await.unwrap();
         store.set(&bucket, "a", most.clone()).await.unwrap();
         assert!(matches!(store.set(&bucket, "b", Bytes::new()).await, Err(StoreError::Other(_))));
@@ -231,6 +237,23 @@ mod tests {
         store.delete(&bucket, "a").await.unwrap();
         assert_eq!(tenancy._contents.lock().bytes, 0);
         store.set(&bucket, "b", Bytes::new()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_name_of_a_bucket_counts_as_long_as_the_bucket_has_keys() {
+        let store = MemoryStore::default();
+        let workload = WorkloadId::from("workload");
+        let tenancy = store.join(&workload);
+        let used = || tenancy._contents.lock().bytes;
+        let bucket = Bucket { workload, name: Arc::from("x".repeat(1000)) };
+        store.set(&bucket, "a", Bytes::new()).await.unwrap();
+        let one_key = used();
+        assert!(one_key > 1000, "{one_key}");
+        store.set(&bucket, "b", Bytes::new()).await.unwrap();
+        assert_eq!(used() - one_key, cost("b", &Bytes::new()));
+        store.delete(&bucket, "a").await.unwrap();
+        store.delete(&bucket, "b").await.unwrap();
+        assert_eq!(used(), 0);
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ async fn a_start_that_fails_says_why_and_ends_the_task() {
     let rig = Rig::new("wrong", &["log"]);
     let first = rig.reloader.first().await.unwrap();
     let rejection = first.rejection.clone().unwrap();
-    assert_eq!((rejection.reason, rejection.blame), (Reason::Syntax, Blame::Configuration));
+    assert_eq!((rejection.reason, rejection.blame), (Reason::Invalid, Blame::Configuration));
     assert_eq!(errors(&first), ["a.toml:1:1: wrong", "a.toml:2:1: wrong too"]);
     let mut live = rig.reloader.live();
     while live.changed().await.is_ok() {}

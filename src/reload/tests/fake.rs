@@ -150,7 +150,7 @@ impl ConfigSource for FakeSource {
         async move {
             if text.starts_with("wrong") {
                 let errors = vec!["a.toml:1:1: wrong".to_owned(), "a.toml:2:1: wrong too".to_owned()];
-                return Err(Rejection::content(Reason::Syntax, errors));
+                return Err(Rejection::content(Reason::Invalid, errors));
             }
             assert!(!text.starts_with("panic"), "a bug in the loader");
             let mut config = Config::default();

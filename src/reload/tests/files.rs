@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::config::files::{FileRead, Files, ReadFailure, Seen, Settle, Snapshot, Urgency, Verdict};
+use crate::config::files::{FileRead, Files, ReadFailure, Seen, Settle, Snapshot, Urgency, Verdict, read_regular};
 
 fn reader(path: &Path) -> Files {
     let references = |bytes: Option<&[u8]>| {
@@ -143,4 +143,20 @@ fn a_missing_file_is_waited_for_while_running_and_not_at_the_start() {
     assert!(matches!(settle.observe(missing(), ms(2000)), Verdict::Settled(Err(ReadFailure::Missing { .. }))));
     let mut settle = Settle::new(Urgency::Start, None, None);
     assert!(matches!(settle.observe(missing(), START), Verdict::Settled(Err(_))));
+}
+
+#[test]
+fn a_pipe_or_a_device_is_refused_without_waiting_for_it_or_reading_it() {
+    let directory = TempDir::new().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [&*pipe, Path::new("/dev/zero")] {
+        let error = read_regular(path, 1024).unwrap_err().to_string();
+        assert_eq!(error, "it is not a regular file");
+        assert_eq!(failure(&reader(path)), format!("cannot read {}: it is not a regular file", path.display()));
+    }
+    let file = directory.path().join("file");
+    fs::write(&file, [b'x'; 1024]).unwrap();
+    assert_eq!(read_regular(&file, 1024).unwrap().len(), 1024);
+    assert_eq!(read_regular(&file, 1023).unwrap_err().to_string(), "it is larger than 1023B");
 }

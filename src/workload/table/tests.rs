@@ -28,6 +28,10 @@ fn spec(name: &str, secret: Option<&str>) -> Arc<WorkloadSpec> {
     })
 }
 
+fn failure(reason: &str) -> Failure {
+    Failure { reason: reason.into(), at: Instant::now() }
+}
+
 fn reserved(begin: Begin<u8>) -> StartNumber {
     match begin {
         Begin::Reserved(number) => number,
@@ -53,8 +57,8 @@ fn a_failed_start_keeps_its_reason_and_may_be_tried_again() {
     let mut table = TestTable::default();
     let id = WorkloadId::from("w");
     let number = reserved(table.begin(&id, &spec("a", None), || 1));
-    assert!(table.finish(&id, number, Err("no such image".into())));
-    assert!(matches!(&table.get(&id).unwrap().phase, Phase::Failed(reason) if &**reason == "no such image"));
+    assert!(table.finish(&id, number, Err(failure("no such image"))));
+    assert!(matches!(&table.get(&id).unwrap().phase, Phase::Failed(why) if &*why.reason == "no such image"));
     reserved(table.begin(&id, &spec("b", None), || 1));
     assert_eq!(table.get(&id).unwrap().state(), WorkloadState::Starting);
 }
@@ -79,7 +83,7 @@ fn stopping_what_failed_forgets_it_and_stopping_twice_is_harmless() {
     let mut table = TestTable::default();
     let id = WorkloadId::from("w");
     assert!(matches!(table.begin_stop(&id), Stopped::NotFound));
-    table.record_failed(&id, spec("a", None), "why".into());
+    table.record_failed(&id, spec("a", None), failure("why"));
     assert!(matches!(table.begin_stop(&id), Stopped::Already));
     assert!(table.get(&id).is_none());
     let number = reserved(table.begin(&id, &spec("a", None), || 1));
@@ -94,9 +98,38 @@ fn only_so_many_failures_are_remembered() {
     for n in 0..2000 {
         let id = WorkloadId::from(format!("w{n}"));
         let number = reserved(table.begin(&id, &spec("a", None), || 1));
-        assert!(table.finish(&id, number, Err("no".into())));
+        assert!(table.finish(&id, number, Err(failure("no"))));
     }
     assert_eq!(table.iter().count(), FAILED_MAX);
     assert!(table.get(&WorkloadId::from("w1999")).is_some());
     assert!(table.get(&WorkloadId::from("w0")).is_none());
+}
+
+#[test]
+fn failures_are_forgotten_after_a_while_but_not_those_that_are_tried_again() {
+    let mut table = TestTable::default();
+    let (placed, of_file) = (WorkloadId::from("placed"), WorkloadId::of_static("default", "file"));
+    let number = reserved(table.begin(&placed, &spec("a", None), || 1));
+    assert!(table.finish(&placed, number, Err(failure("no"))));
+    let spec = WorkloadSpec { origin: WorkloadOrigin::Static, ..(*spec("b", None)).clone() };
+    table.record_failed(&of_file, Arc::new(spec), failure("no"));
+    table.expire(Instant::now());
+    assert_eq!(table.iter().count(), 2);
+    table.expire(Instant::now() + FAILED_TIME_MAX + Duration::from_secs(1));
+    assert!(table.get(&placed).is_none() && table.get(&of_file).is_some());
+}
+
+#[test]
+fn another_try_begins_only_while_nothing_else_happened() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let failed = table.record_failed(&id, spec("a", None), failure("first"));
+    assert!(table.fail_again(&id, failed, failure("second")));
+    assert!(matches!(&table.get(&id).unwrap().phase, Phase::Failed(why) if &*why.reason == "second"));
+    let again = table.begin_again(&id, failed, || 1).unwrap();
+    assert!(table.begin_again(&id, failed, || 2).is_none() && !table.fail_again(&id, failed, failure("late")));
+    assert!(table.finish(&id, again, Err(failure("third"))));
+    assert!(matches!(table.begin_stop(&id), Stopped::Already));
+    assert!(table.begin_again(&id, again, || 3).is_none(), "it was taken out of the file meanwhile");
+    assert!(table.get(&id).is_none());
 }

@@ -83,8 +83,7 @@ pub(super) fn workload(name: &str, image: &str, more: &str) -> String {
 
 /// `:LINE:COLUMN:` of the first `what` in `text`, as messages print it.
 pub(super) fn place(text: &str, what: &str) -> String {
-    let offset = text.find(what).unwrap_or_else(|| panic!("{what:?} is not in the text"));
-    let before = &text[..offset];
+    let (before, _after) = text.split_once(what).unwrap_or_else(|| panic!("{what:?} is not in the text"));
     let line = before.matches('\n').count() + 1;
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
     format!(":{line}:{column}:")

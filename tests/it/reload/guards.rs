@@ -1,13 +1,16 @@
 //! What is refused although it is valid, what is no change, and what makes the host look.
 
 use std::fs;
+use std::net::TcpListener;
 
 use crate::reload::edit::{STYLES, edit};
 use crate::reload::file::{File, workload};
-use crate::reload::{APPLIED, apply, apply_as, attempts, outcome, refuse, refuse_as, start, text_of};
-use crate::support::{NatsServer, free_port};
+use crate::reload::{
+    APPLIED, HELLO, HTTP2, addr, apply, apply_as, attempts, outcome, refuse, refuse_as, start, text_of,
+};
+use crate::support::{NatsServer, PATIENCE, TestProcess, eventually, free_port, http};
 
-fn started(process: &crate::support::TestProcess) -> Vec<String> {
+fn started(process: &TestProcess) -> Vec<String> {
     let lines = process.log_lines();
     lines.iter().filter(|line| line.message() == "workload started").map(ToString::to_string).collect()
 }
@@ -26,7 +29,7 @@ async fn removing_most_workloads_at_once_is_refused_unless_the_file_allows_it() 
     few.tables = "[reload]\nallow_mass_removal = true\n".to_owned();
     apply(&mut process, &few.text()).await;
     assert_eq!(text_of(port, "c.test", "/").await, "3");
-    assert_eq!(crate::support::http::get(crate::reload::addr(port), "a.test", "/").await.status, 404);
+    assert_eq!(http::get(addr(port), "a.test", "/").await.status, 404);
     assert_eq!(started(&process), Vec::<String>::new(), "what stays is not touched");
     process.finish().await;
 }
@@ -113,20 +116,80 @@ async fn an_edit_of_comments_and_order_touches_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_failed_for_a_passing_reason_is_tried_again_by_itself() {
+    let port = free_port();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken_port = taken.local_addr().expect("a bound socket").port();
+    let mut process = start(&File::new(port).with("a", "1").text()).await;
+    let (reason, error) = refuse(&mut process, &File::new(taken_port).with("a", "2").text()).await;
+    assert_eq!(reason, "prepare");
+    assert!(error.contains(&format!("127.0.0.1:{taken_port}")), "{error}");
+    assert_eq!(text_of(port, "a.test", "/").await, "1", "all or nothing");
+    drop(taken);
+    let applied = process.wait_for_message(APPLIED).await;
+    assert_eq!(applied.field("trigger").as_deref(), Some("retry"));
+    assert_eq!(text_of(taken_port, "a.test", "/").await, "2");
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_variable_pins_is_not_changed_by_the_file() {
+    let (port, other_port) = (free_port(), free_port());
+    let listen = format!("127.0.0.1:{port}");
+    let builder = TestProcess::builder(&File::new(other_port).with("a", "1").text()).file("hello.wasm", HELLO);
+    let mut process = builder.env("WASHLET_HTTP__LISTEN", &listen).start();
+    process.wait_for_message(APPLIED).await;
+    assert_eq!(text_of(port, "a.test", "/").await, "1");
+    let applied = apply(&mut process, &File::new(free_port()).with("a", "2").text()).await;
+    assert!(!applied.contains("http.listen("), "{applied}");
+    assert_eq!(text_of(port, "a.test", "/").await, "2");
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_shows_no_secret() {
+    let port = free_port();
+    let file = File::new(port).with("a", "1");
+    let mut process = start(&file.text()).await;
+    for secret in ["token = \"canary", "token = [\"canary\"]", "tokken = \"canary\"", "token = \"canary\"\nurls = 3"] {
+        let tables = format!("[nats.scheduler]\n{secret}\n");
+        let (reason, error) = refuse(&mut process, &File { tables, ..file.clone() }.text()).await;
+        assert_eq!(reason, "invalid", "{error}");
+    }
+    let stderr = process.stderr();
+    assert!(!stderr.contains("canary"), "{stderr}");
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_in_quick_succession_end_with_the_last_one() {
+    const EDITS: usize = 50;
+    let port = free_port();
+    let mut process = start(&File::new(port).with("a", "0").text()).await;
+    for number in 1..=EDITS {
+        edit(&mut process, STYLES[number % STYLES.len()], &File::new(port).with("a", &number.to_string()).text());
+    }
+    let last = EDITS.to_string();
+    let is_live = async || (text_of(port, "a.test", "/").await == last).then_some(());
+    eventually("the last edit is live", PATIENCE, is_live).await;
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_is_built_again_is_live() {
     let port = free_port();
     let text = format!("{}{}", File::new(port).text(), workload("a", "guest.wasm", ""));
-    let builder = crate::support::TestProcess::builder(&text).file("guest.wasm", crate::reload::HELLO);
+    let builder = TestProcess::builder(&text).file("guest.wasm", HELLO);
     let mut process = builder.start();
     process.wait_for_message(APPLIED).await;
     assert_eq!(text_of(port, "a.test", "/").await, "Hello from washlet");
     process.mark();
-    process.rewrite_file("guest.wasm", crate::reload::HTTP2);
+    process.rewrite_file("guest.wasm", HTTP2);
     process.wait_for_message(APPLIED).await;
     assert_eq!(text_of(port, "a.test", "/").await, "Hello from http2");
     process.allow_log("configuration rejected");
     process.mark();
-    process.rewrite_file("guest.wasm", &crate::reload::HTTP2[..1000]);
+    process.rewrite_file("guest.wasm", &HTTP2[..1000]);
     let refused = outcome(&process).await;
     assert_eq!(refused.message(), "configuration rejected");
     assert!(refused.field("error").is_some_and(|error| error.contains("default/a")), "{refused}");

@@ -27,6 +27,62 @@ async fn replace_and_move(process: &mut TestProcess, port: u16) -> u16 {
     other_port
 }
 
+/// Sends on until the server says that the connection ends, then goes to where it is told; returns how often.
+async fn send_on(mut addrs: tokio::sync::watch::Receiver<u16>, protocol: Protocol) -> u32 {
+    let (mut port, mut moves) = (*addrs.borrow(), 0);
+    let mut connection = open(port, protocol).await;
+    while port != 0 {
+        let request = match protocol {
+            Protocol::H1 => http::request("GET", "guest.test", "/sleep/5", http::full("")),
+            Protocol::H2c => http::request_h2c("GET", "guest.test", "/sleep/5", http::full("")),
+        };
+        let is_open = match connection.send(request).await {
+            Ok(response) => {
+                let answer = http::read(response).await.expect("a whole body");
+                assert_eq!((answer.status.as_u16(), answer.text()), (200, "slept 5 ms\n"));
+                connection.is_reusable().await
+            }
+            // It crossed with the goodbye, which says that it was not looked at: RFC 9113 (6.8) has it sent again.
+            Err(error) => {
+                assert!(http::chain(error).contains("not a result of an error"), "only a goodbye ends a connection");
+                false
+            }
+        };
+        if !is_open {
+            port = *addrs.wait_for(|now| *now != port).await.expect("the test goes on");
+            if port != 0 {
+                connection = open(port, protocol).await;
+                moves += 1;
+            }
+        } else if *addrs.borrow() == 0 {
+            break;
+        }
+    }
+    moves
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_connections_are_told_to_leave_and_none_is_broken() {
+    const MOVES: u32 = 6;
+    let port = free_port();
+    let mut process = start(&text(port, "1")).await;
+    let (port_tx, port_rx) = tokio::sync::watch::channel(port);
+    let clients = [Protocol::H2c, Protocol::H2c, Protocol::H1, Protocol::H1]
+        .map(|protocol| tokio::spawn(send_on(port_rx.clone(), protocol)));
+    for _ in 0..MOVES {
+        let port = free_port();
+        apply(&mut process, &text(port, "1")).await;
+        port_tx.send_replace(port);
+        assert_eq!(version(port).await, "VERSION=1");
+    }
+    port_tx.send_replace(0);
+    for client in clients {
+        let moves = client.await.expect("no request fails");
+        assert!(moves <= MOVES, "{moves}");
+    }
+    process.finish().await;
+}
+
 async fn open(port: u16, protocol: Protocol) -> Connection {
     Connection::open(addr(port), protocol).await.expect("the host listens")
 }
@@ -76,7 +132,7 @@ async fn a_body_that_is_still_sent_is_echoed_to_its_end() {
     let mut process = start(&text(port, "1")).await;
     let mut connection = open(port, Protocol::H1).await;
     let (piece_tx, body) = http::streaming();
-    let mut exchange = async |answer: &mut hyper::body::Incoming, piece: &'static str| {
+    let exchange = async |answer: &mut hyper::body::Incoming, piece: &'static str| {
         piece_tx.send(Bytes::from(piece)).await.expect("the body is taken");
         let mut echoed = Vec::new();
         while echoed.len() < piece.len() {
@@ -92,7 +148,6 @@ async fn a_body_that_is_still_sent_is_echoed_to_its_end() {
     apply(&mut process, &File::new(other_port).text()).await;
     assert_eq!(http::get(addr(other_port), "guest.test", "/").await.status, 404);
     exchange(&mut answer, "after its workload was removed").await;
-    drop(exchange);
     drop(piece_tx);
     assert_eq!(http::next_piece(&mut answer).await, None);
     process.finish().await;

@@ -38,8 +38,11 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let heartbeats = nats.client().await.subscribe("runtime.operator.heartbeat.*").await;
     let process = start(&file.text()).await;
     let (addrs_tx, addrs_rx) = watch::channel(vec![addr(port)]);
-    let keep = vec![Keep::Connection, Keep::Connection, Keep::Nothing];
-    let loads = ["steady.test", "edited.test"].map(|host| Load::follow(&addrs_rx, host, "/", keep.clone()));
+    let keep = [
+        ("steady.test", vec![Keep::Connection, Keep::Nothing]),
+        ("edited.test", vec![Keep::Connection, Keep::Nothing]),
+    ];
+    let loads = keep.map(|(host, keep)| Load::follow(&addrs_rx, host, "/", keep));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut session = Session { process, file, addrs_tx, other_port: free_port(), taken, heartbeats };
     for number in 1..=EDITS {
@@ -100,7 +103,7 @@ impl Session {
     async fn heartbeat_says(&mut self, number: usize) {
         loop {
             let (_subject, beat) = self.heartbeats.next(PATIENCE).await;
-            if beat["labels"]["edit"] == number.to_string() {
+            if beat["labels"]["edit"].as_str() == Some(&number.to_string()) {
                 assert_eq!(beat["labels"]["hostgroup"], format!("group-{number}"));
                 assert_eq!(beat["httpPort"], self.file.port);
                 return;
@@ -119,7 +122,7 @@ impl Session {
         let told = attempts(&self.process);
         assert_eq!(told.len(), 1, "an invalid edit is told once: {told:?}");
         // Taken back, it is as if nothing had happened; the next valid edit comes on top of the invalid one else.
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             edit(&mut self.process, style, &good);
             assert_eq!(outcome(&self.process).await.message(), "configuration unchanged");
         }

@@ -163,12 +163,14 @@ pub(crate) fn streaming() -> (mpsc::Sender<Bytes>, Body) {
     (piece_tx, StreamBody::new(pieces).boxed_unsync())
 }
 
-/// The next piece of a streamed body; `None` at its end. Trailers are passed over.
+/// The next piece of a streamed body; `None` at its end. Trailers are passed over, and the empty piece with which
+/// HTTP/2 may end a body.
 pub(crate) async fn next_piece(body: &mut Incoming) -> Option<Bytes> {
     loop {
         let frame = tokio::time::timeout(PATIENCE, body.frame()).await.expect("a piece of the body in time")?;
-        if let Ok(piece) = frame.expect("the body does not break off").into_data() {
-            return Some(piece);
+        match frame.expect("the body does not break off").into_data() {
+            Ok(piece) if !piece.is_empty() => return Some(piece),
+            Ok(_) | Err(_) => {}
         }
     }
 }

@@ -71,7 +71,10 @@ pub(crate) fn sources() -> Vec<Source> {
         .map(|(path, bytes)| (path, String::from_utf8(bytes).expect("Rust is UTF-8")))
         .collect();
     let tests: BTreeSet<String> = files.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
-    files.into_iter().map(|(path, text)| Source { is_test: tests.contains(&path), path, text }).collect()
+    files
+        .into_iter()
+        .map(|(path, text)| Source { is_test: tests.contains(&path) || path.contains("/tests/"), path, text })
+        .collect()
 }
 
 /// The files that `#[cfg(test)] mod x;` in this file declares.

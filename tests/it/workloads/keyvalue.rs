@@ -79,6 +79,7 @@ async fn a_counter_loses_no_increment() {
     let client = move || async move {
         let mut connection = Connection::open(addr, Protocol::H1).await.unwrap();
         for _ in 0..100 {
+            assert!(connection.is_reusable().await);
             let answer = connection.send(request("POST", "kv.test", "/counter", full(""))).await.unwrap();
             let answer = read(answer).await.unwrap();
             assert_eq!(answer.status, 200, "{}", answer.text());

@@ -1,7 +1,7 @@
 //! Workloads that cannot start: why is in the log, and the others run.
 
 use crate::support::standalone::{config, fixture};
-use crate::support::{LogLine, PATIENCE, Standalone, Workload, eventually};
+use crate::support::{FakeServer, LogLine, PATIENCE, Standalone, Workload, eventually};
 
 /// Starts `broken` beside a workload that is fine, and returns why it failed, as logged.
 async fn why(settings: &str, broken: Workload) -> String {
@@ -47,8 +47,6 @@ async fn what_is_no_component_is_refused_by_name() {
         let says_what = reason.contains("compile") || reason.contains("not a component") || reason.contains("pull");
         assert!(says_what && reason.len() < 400, "{file}: {reason}");
     }
-    let reason = why("", Workload::of_image("broken", "file:not-there.wasm")).await;
-    assert!(reason.contains("component 'broken'") && reason.contains("not-there.wasm"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,20 +71,33 @@ async fn an_alias_makes_up_for_a_missing_host_and_a_bad_one_is_warned_about() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_hangs_does_not_keep_the_host_from_starting() {
+    let registry = FakeServer::hanging().await;
+    let hanging = Workload::of_image("broken", &format!("{}/hang:1", registry.addr()));
+    let reason = why("registry.allow_insecure = true\nreload.prepare_timeout = \"6s\"", hanging).await;
+    assert!(reason.contains("not pulled and compiled within"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_start_is_tried_again() {
-    let workloads = [Workload::of_image("late", "file:late.wasm"), Workload::new("fine", "http2")];
-    let mut host = Standalone::start("", &workloads).await;
-    host.process.allow_log("workload failed to start");
-    assert_eq!(host.get("late.test", "/").await.status, 404);
     let path = fixture("http2");
     let wasm = std::fs::read(path.strip_prefix("file:").unwrap()).unwrap();
-    host.process.rewrite_file("late.wasm", wasm);
-    eventually("the workload starts once its file is there", PATIENCE, async || {
+    let registry = FakeServer::flaky_registry(wasm.into(), 4).await;
+    let image = format!("{}/late:1", registry.addr());
+    let settings = "registry.allow_insecure = true\nregistry.pull_retries = 0";
+    let workloads = [Workload::of_image("late", &image), Workload::new("fine", "http2")];
+    let mut host = Standalone::start(settings, &workloads).await;
+    host.process.allow_log("workload failed to start");
+    let line = host.process.wait_for_message("workload failed to start").await;
+    assert!(line.field("error").unwrap().contains("503"), "{line}");
+    assert_eq!(host.get("fine.test", "/").await.status, 200);
+    eventually("the workload starts once the registry answers", PATIENCE, async || {
         (host.get("late.test", "/").await.status == 200).then_some(())
     })
     .await;
     // From now on it is a workload as any other.
-    host.process.rewrite_config(&config("", &workloads[1..]).replace("127.0.0.1:0", &host.addr.to_string()));
+    let config = config(settings, &workloads[1..]).replace("127.0.0.1:0", &host.addr.to_string());
+    host.process.rewrite_config(&config);
     eventually("it is gone with its entry", PATIENCE, async || {
         (host.get("late.test", "/").await.status == 404).then_some(())
     })

@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 
 use super::support::{Raw, client, get, named, serve, settings, soon, start, text, within};
 use crate::config;
-use crate::host::http::{BindError, HttpServer};
+use crate::host::http::HttpServer;
+use crate::host::http::listener::BindError;
 
 fn at(ip: &str, port: u16) -> config::Http {
     config::Http { listen: Some(SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port)), ..settings() }

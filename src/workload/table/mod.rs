@@ -1,11 +1,11 @@
-//! The state machine over workload ids: pure, no async, no lock, no clock.
+//! The state machine over workload ids: pure, no async, no lock; time is an argument.
 //!
 //! ```text
 //!            begin                 finish(Ok)                begin_stop           forget
 //!  (absent) --------> Starting ------------------> Running -------------> Stopping ------> (absent)
 //!                        |  finish(Err) or fail       |  fail                ^
 //!                        +------------> Failed <------+                      |
-//!                        |                |  begin: Starting again           |
+//!                        |                |  begin, begin_again: Starting    |
 //!                        +----------------|------- begin_stop ---------------+
 //!                                         +------- begin_stop: (absent), answered as Stopping
 //! ```
@@ -15,11 +15,16 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::types::{ComponentSpec, ServiceSpec, WorkloadId, WorkloadSpec, WorkloadState};
+use crate::types::{ComponentSpec, ServiceSpec, WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState};
 
-/// Failures that are remembered; the oldest is dropped for a new one. A record is a few hundred bytes.
+/// Failures of placed workloads that are remembered; the oldest is dropped for a new one. A record is a few hundred
+/// bytes. Those of static workloads are as many as the file lists, and stay: they are tried again.
 const FAILED_MAX: usize = 1024;
+
+/// How long: who placed it has asked why long before.
+const FAILED_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Which of the starts of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +34,7 @@ pub(crate) struct StartNumber(u64);
 #[derive(Debug)]
 pub(crate) struct Table<W, R> {
     entries: HashMap<WorkloadId, Entry<W, R>>,
+    /// Of placed workloads, oldest first.
     failed: VecDeque<WorkloadId>,
     last_start: u64,
 }
@@ -47,7 +53,14 @@ pub(crate) enum Phase<W, R> {
     Starting(W),
     Running(R),
     Stopping,
-    Failed(Arc<str>),
+    Failed(Failure),
+}
+
+/// Why a workload does not run.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) reason: Arc<str>,
+    pub(crate) at: Instant,
 }
 
 impl<W, R> Entry<W, R> {
@@ -110,16 +123,40 @@ impl<W: Clone, R: Clone> Table<W, R> {
         Begin::Reserved(number)
     }
 
+    /// Reserves `id` for another try of what failed as `number`; `None` if something happened to it meanwhile.
+    pub(crate) fn begin_again(
+        &mut self,
+        id: &WorkloadId,
+        number: StartNumber,
+        waiting: impl FnOnce() -> W,
+    ) -> Option<StartNumber> {
+        let failed = self.failed(id, number)?;
+        let spec = Arc::clone(&failed.spec);
+        let number = self.next_number();
+        self.insert(id, Entry { number, spec, phase: Phase::Starting(waiting()) });
+        Some(number)
+    }
+
+    /// Another try of what failed as `number` failed as well; `false` if something happened to it meanwhile.
+    pub(crate) fn fail_again(&mut self, id: &WorkloadId, number: StartNumber, failure: Failure) -> bool {
+        let entry = self.failed(id, number);
+        let is_failed = entry.is_some();
+        if let Some(entry) = entry {
+            entry.phase = Phase::Failed(failure);
+        }
+        is_failed
+    }
+
     /// The start `number` is done; `false` if it was stopped meanwhile, and then nothing changed.
-    pub(crate) fn finish(&mut self, id: &WorkloadId, number: StartNumber, end: Result<R, Arc<str>>) -> bool {
+    pub(crate) fn finish(&mut self, id: &WorkloadId, number: StartNumber, end: Result<R, Failure>) -> bool {
         let Some(entry) = self.entries.get_mut(id) else { return false };
         if entry.number != number || !matches!(entry.phase, Phase::Starting(_)) {
             return false;
         }
         match end {
             Ok(running) => entry.phase = Phase::Running(running),
-            Err(reason) => {
-                entry.phase = Phase::Failed(reason);
+            Err(failure) => {
+                entry.phase = Phase::Failed(failure);
                 self.remember_failed(id);
             }
         }
@@ -142,9 +179,9 @@ impl<W: Clone, R: Clone> Table<W, R> {
     }
 
     /// Records a failure without a start, for a workload that could not even be begun.
-    pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, reason: Arc<str>) -> StartNumber {
+    pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, failure: Failure) -> StartNumber {
         let number = self.next_number();
-        self.insert(id, Entry { number, spec, phase: Phase::Failed(reason) });
+        self.insert(id, Entry { number, spec, phase: Phase::Failed(failure) });
         self.remember_failed(id);
         number
     }
@@ -157,7 +194,7 @@ impl<W: Clone, R: Clone> Table<W, R> {
             Phase::Starting(waiting) => Stopped::Starting(number, waiting),
             Phase::Running(running) => Stopped::Running(number, running),
             Phase::Stopping => Stopped::Already,
-            Phase::Failed(_reason) => {
+            Phase::Failed(_failure) => {
                 self.entries.remove(id);
                 self.failed.retain(|failed| failed != id);
                 Stopped::Already
@@ -190,7 +227,25 @@ impl<W: Clone, R: Clone> Table<W, R> {
         self.entries.insert(id.clone(), entry)
     }
 
+    /// Forgets failures that nobody will ask about any more.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some(oldest) = self.failed.front()
+            && let Some(Phase::Failed(failure)) = self.entries.get(oldest).map(|entry| &entry.phase)
+            && now.saturating_duration_since(failure.at) > FAILED_TIME_MAX
+            && let Some(oldest) = self.failed.pop_front()
+        {
+            self.entries.remove(&oldest);
+        }
+    }
+
+    fn failed(&mut self, id: &WorkloadId, number: StartNumber) -> Option<&mut Entry<W, R>> {
+        self.entries.get_mut(id).filter(|entry| entry.number == number && matches!(entry.phase, Phase::Failed(_)))
+    }
+
     fn remember_failed(&mut self, id: &WorkloadId) {
+        if self.entries.get(id).is_none_or(|entry| entry.spec.origin == WorkloadOrigin::Static) {
+            return;
+        }
         self.failed.push_back(id.clone());
         if self.failed.len() > FAILED_MAX
             && let Some(oldest) = self.failed.pop_front()
