@@ -26,7 +26,7 @@ use crate::nats::{self, NatsError};
 use crate::task;
 
 /// How long leaving all subscriptions may hold up the end: a connection that is down has nothing to leave.
-const EMPTY_TIMEOUT: Duration = Duration::from_millis(50);
+const EMPTY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why the control plane has to be set up anew.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +196,7 @@ impl Session {
         let way = link.way.clone();
         self.commands.leave(&way);
         let Some(link) = self.links.get(id) else { return };
-        link.leave(replaced).await;
+        link.leave(replaced, &self.core.host_id).await;
         if link.is_silent() {
             self.part(id);
         }
@@ -249,7 +249,9 @@ impl Session {
                 self.part(id);
             }
         } else if self.is_draining && topic.is_for_placing() {
-            // Left on purpose.
+            if link.has_left_placing() {
+                link.open_gate();
+            }
         } else if id == self.live {
             return Err(ConnectionError::Ended(topic.name()));
         } else {

@@ -28,6 +28,8 @@ use crate::types::HostId;
 
 /// How long telling the client to unsubscribe may take: one that takes no commands is not listened to any more.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(50);
+/// For an answer that is under way to arrive: a round trip around the world takes less.
+const PONG_TIMEOUT: Duration = Duration::from_millis(250);
 /// For the server to confirm that nothing more comes.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the last replies to be on their way.
@@ -184,21 +186,32 @@ impl Link {
     }
 
     /// Unsubscribes from everything. What the server has sent is still read: [`Link::is_silent`] says when it was.
-    pub(super) async fn leave(&mut self, replaced: Option<Replaced>) {
+    pub(super) async fn leave(&mut self, replaced: Option<Replaced>, id: &HostId) {
         self.leaving = Some(Leaving { until: Instant::now() + LEAVE_TIMEOUT, replaced });
-        // The client ends a subscription at its next turn after the unsubscription went out. Nothing may give it a
-        // turn before the server's answer does, or what was under way is lost: no reply leaves until then.
-        self.gate.send_replace(false);
+        self.close_gate();
+        if self.nats.is_connected() {
+            // A PONG that is still to come would be taken for the answer.
+            let _none_to_come = timeout(PONG_TIMEOUT, self.nats.barrier(&subject::heartbeat(id))).await;
+        }
         self.unsubscribe(|_topic| true).await;
     }
 
-    /// Unsubscribes from what places workloads here.
+    /// Unsubscribes from what places workloads here. No reply leaves until that is confirmed.
     pub(super) async fn leave_placing(&mut self) {
+        self.close_gate();
+        let was_connected = self.nats.is_connected();
         self.unsubscribe(Topic::is_for_placing).await;
-        let flush = timeout(COMMAND_TIMEOUT, self.nats.client.flush());
-        if self.nats.is_connected() && flush.await.is_err() {
-            warn!("left the control plane without a word: the connection to NATS takes nothing");
+        if self.has_left_placing() {
+            self.open_gate();
+            if was_connected {
+                warn!("left the control plane without a word: the connection to NATS takes nothing");
+            }
         }
+    }
+
+    /// Whether nothing more comes of what places workloads here.
+    pub(super) fn has_left_placing(&self) -> bool {
+        !self.subscriptions.iter().any(|(topic, _)| topic.is_for_placing())
     }
 
     async fn unsubscribe(&mut self, chosen: impl Fn(Topic) -> bool) {
@@ -216,6 +229,13 @@ impl Link {
             // Dropped, so that the next connection does not bring them back.
             self.subscriptions.retain(|(topic, _)| !chosen(*topic));
         }
+    }
+
+    /// No reply leaves until it is opened again. The client ends a subscription at its first turn after the one in
+    /// which it unsubscribed. That has to be the server's answer: a reply would make it an earlier one, and what the
+    /// server had sent until then would be lost.
+    fn close_gate(&self) {
+        self.gate.send_replace(false);
     }
 
     /// Replies may leave again.

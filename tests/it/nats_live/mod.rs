@@ -18,7 +18,7 @@ const REJECTED: &str = "configuration rejected";
 fn config(scheduler: &str) -> String {
     format!(
         "[nats.scheduler]\nheartbeat_interval = \"1s\"\n{scheduler}\n\
-         [drain]\ntimeout = \"5s\"\nlame_duck = \"0s\"\n[reload]\nallow_mass_removal = true\n"
+         [registry]\nallow_insecure = true\n[drain]\ntimeout = \"5s\"\nlame_duck = \"0s\"\n[reload]\nallow_mass_removal = true\n"
     )
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use async_nats::ConnectOptions;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ type Replies = watch::Sender<HashMap<String, Vec<Option<Bytes>>>>;
 impl Traffic {
     /// Against the host `id`, as one more client of the server at `url`.
     pub(super) async fn start(url: &str, id: &str) -> Self {
-        let client = async_nats::connect(url).await.expect("the test's own client connects");
+        let client = connect(url).await;
         let inbox = client.new_inbox();
         let mut subscription = client.subscribe(format!("{inbox}.*")).await.expect("the client is connected");
         client.flush().await.expect("the client is connected");
@@ -150,6 +151,16 @@ impl Asking {
     }
 }
 
+/// The library ignores user and password of a URL.
+async fn connect(url: &str) -> async_nats::Client {
+    let login = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')?.0.split_once(':'));
+    let options = match login {
+        Some((user, password)) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        None => ConnectOptions::new(),
+    };
+    options.connect(url).await.expect("the test's own client connects")
+}
+
 /// When heartbeats came, on any of several servers.
 #[derive(Debug)]
 pub(super) struct Heartbeats(Arc<Mutex<Vec<Instant>>>);
@@ -157,9 +168,9 @@ pub(super) struct Heartbeats(Arc<Mutex<Vec<Instant>>>);
 impl Heartbeats {
     /// Of one host, which is alone on these servers.
     pub(super) async fn watch(urls: &[&str]) -> Self {
-        let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let times = Arc::new(Mutex::new(vec![Instant::now()]));
         for url in urls {
-            let client = async_nats::connect(*url).await.expect("the test's own client connects");
+            let client = connect(url).await;
             let mut subscription = client.subscribe(HEARTBEATS).await.expect("the client is connected");
             client.flush().await.expect("the client is connected");
             let times = Arc::clone(&times);
@@ -176,7 +187,7 @@ impl Heartbeats {
     /// The longest time without one.
     pub(super) fn longest_gap(&self) -> Duration {
         let times = self.0.lock().expect("no holder panics");
-        assert!(times.len() > 3, "only {} heartbeats", times.len());
+        assert!(times.len() > 1, "no heartbeat");
         let gaps = times.windows(2).map(|pair| pair[1].duration_since(pair[0]));
         gaps.chain([times[times.len() - 1].elapsed()]).max().unwrap_or_default()
     }
