@@ -166,19 +166,20 @@ impl Checker<'_> {
         self.report.error_at_key(&at, "unknown key", hint);
     }
 
-    /// A key of that name in another table; rather one that can be used.
+    /// The other tables that have a key of that name; those whose key can be used, if there are any.
     fn elsewhere(&self, key: &str) -> Option<String> {
-        let mut found: Option<(bool, String)> = None;
+        let (mut usable, mut planned) = (Vec::new(), Vec::new());
         self.root.walk("", &mut |path, node| {
             if let Some((table, last)) = path.rsplit_once('.')
                 && last == key
                 && !path.contains(['[', '<'])
-                && found.as_ref().is_none_or(|(is_todo, _)| *is_todo && !node.is_todo)
             {
-                found = Some((node.is_todo, format!("`{key}` belongs to [{table}]")));
+                let tables = if node.is_todo { &mut planned } else { &mut usable };
+                tables.push(format!("[{table}]"));
             }
         });
-        found.map(|(_, hint)| hint)
+        let tables = if usable.is_empty() { planned } else { usable };
+        (!tables.is_empty()).then(|| format!("`{key}` belongs to {}", tables.join(" or ")))
     }
 
     fn wrong(&mut self, path: &str, expected: &str, value: &Value) -> Option<Value> {

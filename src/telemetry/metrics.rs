@@ -6,8 +6,8 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -121,14 +121,22 @@ impl Collector for Metrics {
             };
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             for Sample { name: _, labels, value } in samples {
-                let mut metric = family.encode_family(labels)?;
-                match value {
-                    Value::Gauge(value) => metric.encode_gauge(value)?,
-                    Value::Counter(value) => metric.encode_counter::<[(&str, &str); 0], _, u64>(value, None)?,
+                // A family of no labels would be written with empty braces.
+                if labels.is_empty() {
+                    write_value(&mut family, *value)?;
+                } else {
+                    write_value(&mut family.encode_family(labels)?, *value)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn write_value(encoder: &mut MetricEncoder<'_>, value: Value) -> Result<(), fmt::Error> {
+    match value {
+        Value::Gauge(value) => encoder.encode_gauge(&value),
+        Value::Counter(value) => encoder.encode_counter::<[(&str, &str); 0], _, u64>(&value, None),
     }
 }
 

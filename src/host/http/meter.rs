@@ -21,27 +21,6 @@ impl Meter {
         self.connections_open.load(Ordering::Acquire)
     }
 
-    /// Connections closed at once because there were too many.
-    pub(crate) fn connections_refused(&self) -> u64 {
-        self.connections_refused.load(Ordering::Relaxed)
-    }
-
-    /// Times that no connection could be accepted.
-    pub(crate) fn accept_errors(&self) -> u64 {
-        self.accept_errors.load(Ordering::Relaxed)
-    }
-
-    /// Requests whose head was read.
-    pub(crate) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Responses of the class 1xx to 5xx; 0 for anything else.
-    pub(crate) fn responses(&self, class: u16) -> u64 {
-        let slot = usize::from(class).checked_sub(1).and_then(|slot| self.responses.get(slot));
-        slot.map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-
     pub(super) fn opened(&self) {
         self.connections_open.fetch_add(1, Ordering::AcqRel);
     }
@@ -68,5 +47,28 @@ impl Meter {
         if let Some(count) = slot {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Meter {
+    /// Connections closed at once because there were too many.
+    pub(crate) fn connections_refused(&self) -> u64 {
+        self.connections_refused.load(Ordering::Relaxed)
+    }
+
+    /// Times that no connection could be accepted.
+    pub(crate) fn accept_errors(&self) -> u64 {
+        self.accept_errors.load(Ordering::Relaxed)
+    }
+
+    /// Requests whose head was read.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Responses of the class 1xx to 5xx; 0 for anything else.
+    pub(crate) fn responses(&self, class: u16) -> u64 {
+        let slot = usize::from(class).checked_sub(1).and_then(|slot| self.responses.get(slot));
+        slot.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 }

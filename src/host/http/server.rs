@@ -59,21 +59,6 @@ impl HttpServer {
         self.shared.settings.store(Arc::new(Settings::new(settings)));
     }
 
-    /// Connections open now.
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.meter.connections_open()
-    }
-
-    /// Whether the next connection would be refused.
-    pub(crate) fn is_full(&self) -> bool {
-        self.connections() >= self.shared.settings.load().connections_max
-    }
-
-    /// What it counts.
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.shared.meter
-    }
-
     /// Goes on serving, and tells clients to leave with each response. Idle connections are closed.
     pub(crate) fn begin_drain(&self) {
         self.shared.enter(Phase::Draining);
@@ -102,6 +87,23 @@ impl HttpServer {
             self.shared.wait_until_empty(Instant::now() + CUT_WAIT).await;
         }
         forced
+    }
+}
+
+impl HttpServer {
+    /// Connections open now.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.meter.connections_open()
+    }
+
+    /// Whether the next connection would be refused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.connections() >= self.shared.settings.load().connections_max
+    }
+
+    /// What it counts.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.shared.meter
     }
 }
 

@@ -86,8 +86,11 @@ async fn what_is_in_memory_survives_edits_that_do_not_name_it() {
     assert_eq!(text_of(port, "kv.test", "/counter").await, "2");
     assert_untouched(&process);
     // Replaced, the workload is still the same one to its store.
-    apply(&mut process, &more.replace("image = \"file:kv2.wasm\"\n", "image = \"file:kv2.wasm\"\npool_size = 1\n"))
-        .await;
+    apply(
+        &mut process,
+        &more.replace("image = \"file:kv2.wasm\"\n", "image = \"file:kv2.wasm\"\nenvironment = { A = \"1\" }\n"),
+    )
+    .await;
     assert_eq!(text_of(port, "kv.test", "/counter").await, "3");
     process.finish().await;
 }

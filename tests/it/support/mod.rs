@@ -21,7 +21,7 @@ pub(crate) use nats::NatsServer;
 pub(crate) use process::TestProcess;
 pub(crate) use registry::Registry;
 pub(crate) use standalone::{Standalone, Workload};
-pub(crate) use wait::{PATIENCE, eventually, free_port};
+pub(crate) use wait::{PATIENCE, eventually, free_port, quiet};
 
 /// The value of a `WASHLET_TEST_*` variable; its absence fails the test and says what to do.
 pub(crate) fn server(variable: &str) -> String {

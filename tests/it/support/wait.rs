@@ -10,6 +10,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// 10 ms: between two looks at a condition that cannot tell when it changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Held by tests that keep every core busy and by tests that measure time, so that they do not run side by side. Other
+/// tests go on meanwhile.
+pub(crate) async fn quiet() -> tokio::sync::MutexGuard<'static, ()> {
+    static QUIET: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    QUIET.lock().await
+}
+
 /// Polls `look` until it yields a value. Panics after `timeout`, naming `what` was awaited.
 pub(crate) async fn eventually<T>(what: &str, timeout: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
