@@ -177,6 +177,33 @@ async fn the_table_can_go_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_only_tried_is_left_without_a_loss() {
+    let (a, b) = cluster().await;
+    let quiet = |url: &str| format!("{}watch = false\npoll_interval = \"0s\"\n", with_url(url));
+    let client = a.client().await;
+    let (mut washlet, id) = join(&quiet(&a.url()), &client).await;
+    let heartbeats = Heartbeats::watch(&[&a.url()]).await;
+    let files = open_files(&washlet);
+    let traffic = [Traffic::start(&a.url(), &id).await, Traffic::start(&b.url(), &id).await];
+    washlet.rewrite_config(&quiet(&b.url()));
+    for _ in 0..SWITCHES {
+        let checked = client.request_bytes(&format!("runtime.host.{id}.config.check"), "").await;
+        assert!(checked.to_string().contains("nats.scheduler.urls"), "{checked}");
+        traffic[0].go_on(6).await;
+        traffic[1].go_on(6).await;
+    }
+    for traffic in traffic {
+        let answers = traffic.finish().await;
+        answers.assert_exact();
+        assert_eq!(answers.no_responders, 0, "somebody was there all the time");
+    }
+    assert!(heartbeats.longest_gap() <= GAP_MAX, "{:?}", heartbeats.longest_gap());
+    assert_eq!(generation(&client, &id).await, 1);
+    eventually("nothing is left of them", PATIENCE, async || (open_files(&washlet) <= files).then_some(())).await;
+    washlet.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_numbers_change_without_another_connection() {
     let nats = NatsServer::start("").await;
     let client = nats.client().await;
