@@ -301,10 +301,6 @@ pub fn effective(old: &Config, new: &Config) -> (Config, Vec<String>) {
     if old.nats.scheduler.is_some() {
         running.host.name.clone_from(&old.host.name);
     }
-    match (&mut running.nats.scheduler, &old.nats.scheduler) {
-        (Some(running), Some(old)) => running.connection = old.connection.clone(),
-        (running, old) => running.clone_from(old),
-    }
     let kept = |key: &&String| waiting.iter().any(|waiting| key.starts_with(waiting.as_str()));
     running.file_digests.retain(|key, _| !kept(&key));
     let old_digests = old.file_digests.iter().filter(|(key, _)| kept(key));

@@ -117,25 +117,22 @@ pub(crate) struct FileNats {
     pub(super) data: FileDataConnection,
 }
 
-/// `[nats.scheduler]`: the control plane.
+/// `[nats.scheduler]`: the control plane. Another connection is made beside the old one before it takes over.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-washlet-reload" = "restart"))]
+#[schemars(extend("x-washlet-reload" = "live"))]
 pub(crate) struct FileScheduler {
     /// Servers to try.
     #[schemars(extend("x-washlet-secret" = "user-info"))]
     pub(super) urls: Vec<FileUrl>,
     /// Time between two heartbeats.
-    #[schemars(extend("x-washlet-reload" = "live"))]
     pub(super) heartbeat_interval: FileDuration,
     /// Commands worked on at once.
-    #[schemars(range(min = 1), extend("x-washlet-reload" = "live"))]
+    #[schemars(range(min = 1))]
     pub(super) commands_in_flight_max: u32,
     /// Starts worked on at once. 0: cores - 1, at least 1.
-    #[schemars(extend("x-washlet-reload" = "live"))]
     pub(super) starts_in_flight_max: u32,
     /// After it a start answers STARTING and goes on.
-    #[schemars(extend("x-washlet-reload" = "live"))]
     pub(super) start_reply_wait: FileDuration,
     /// A `.creds` file.
     pub(super) creds_file: Option<PathBuf>,

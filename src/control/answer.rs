@@ -1,5 +1,8 @@
 //! From what the host says of a workload to what the operator is told: the pinned texts. Pure.
 
+use bytes::Bytes;
+use serde_json::{Value, json};
+
 use super::wire::Reply;
 use crate::types::{WorkloadId, WorkloadState, WorkloadStatus};
 
@@ -65,6 +68,16 @@ pub(super) fn host_failed(id: &WorkloadId) -> Reply {
     refused(id, "the host failed to handle the request, its log says why")
 }
 
+/// The answer to a question about the configuration, within what the server takes.
+pub(super) fn configuration(answer: &Value, max_payload: usize) -> Bytes {
+    let text = answer.to_string();
+    if text.len() <= max_payload {
+        return Bytes::from(text);
+    }
+    let error = format!("the answer has {} bytes and the server takes {max_payload}: ask over HTTP", text.len());
+    Bytes::from(json!({ "error": error }).to_string())
+}
+
 /// The answer to what cannot be done, for whatever reason.
 pub(super) fn refused(id: &WorkloadId, reason: impl Into<String>) -> Reply {
     reply(id, WorkloadState::Error, reason)
@@ -102,6 +115,15 @@ mod tests {
             let reply = start(&id, status);
             assert_eq!((reply.state, reply.message.as_str(), reply.workload_id.as_str()), (told, message, "w"));
         }
+    }
+
+    #[test]
+    fn an_answer_that_the_server_would_not_take_says_so() {
+        let answer = json!({"generation": 7});
+        assert_eq!(configuration(&answer, 100), "{\"generation\":7}");
+        let long = json!({"errors": "x".repeat(200)});
+        let told = configuration(&long, 100);
+        assert!(told.starts_with(b"{\"error\":\"the answer has 213 bytes"), "{told:?}");
     }
 
     #[test]

@@ -66,8 +66,19 @@ pub(super) enum SendError {
     Timeout,
 }
 
+/// The way back to whoever asked: a reply leaves on the connection that its request came from.
+#[derive(Clone)]
+pub(super) struct Way {
+    /// The connection.
+    pub(super) outbox: Arc<dyn Outbox>,
+    /// Triggered when the connection is about to be given up: whatever is not done is answered as it stands.
+    pub(super) hurry: Shutdown,
+}
+
 /// One message of a subscription.
 pub(super) struct Request {
+    /// The way back.
+    pub(super) way: Way,
     /// Where the reply goes; without it the request is carried out all the same.
     pub(super) reply_to: Option<String>,
     /// The JSON text.
@@ -77,7 +88,6 @@ pub(super) struct Request {
 /// All requests that are not answered yet. Owned by the task that reads the subscriptions.
 pub(super) struct Commands {
     host: Arc<dyn ControlledHost>,
-    outbox: Arc<dyn Outbox>,
     in_flight_max: usize,
     start_reply_wait: Duration,
     waiting: VecDeque<WaitingStart>,
@@ -88,22 +98,26 @@ pub(super) struct Commands {
     closing: Shutdown,
 }
 
+/// To whom an answer goes.
+struct Back {
+    way: Way,
+    reply_to: Option<String>,
+}
+
 /// A start that the host has not heard of.
 struct WaitingStart {
     id: WorkloadId,
     spec: Arc<WorkloadSpec>,
-    reply_to: Option<String>,
-    /// Answered with STARTING, because it waited too long.
-    is_answered: bool,
+    /// `None` once it was answered with STARTING, because it waited too long.
+    back: Option<Back>,
     answer_by: Instant,
     bytes: usize,
 }
 
 impl Commands {
-    pub(super) fn new(host: Arc<dyn ControlledHost>, outbox: Arc<dyn Outbox>, settings: &Scheduler) -> Self {
+    pub(super) fn new(host: Arc<dyn ControlledHost>, settings: &Scheduler) -> Self {
         let mut commands = Self {
             host,
-            outbox,
             in_flight_max: 1,
             start_reply_wait: Duration::ZERO,
             waiting: VecDeque::new(),
@@ -125,30 +139,31 @@ impl Commands {
 
     /// `workload.start`
     pub(super) fn start(&mut self, request: Request) {
-        let Request { reply_to, payload } = request;
+        let (back, payload) = request.split();
         let (id, spec) = match read_start(&payload) {
             Ok(start) => start,
-            Err(reply) => return self.answer(reply_to, &reply),
+            Err(reply) => return self.answer(back, &reply),
         };
         if self.is_draining {
-            return self.answer(reply_to, &answer::refused(&id, DRAINING));
+            return self.answer(back, &answer::refused(&id, DRAINING));
         }
         let waiting_bytes: usize = self.waiting.iter().map(|start| start.bytes).sum();
         if self.waiting.len() >= WAITING_STARTS_MAX || waiting_bytes.saturating_add(payload.len()) > WAITING_BYTES_MAX {
             warn!(workload.id = %id, waiting = self.waiting.len(), "refused a start: too many are waiting");
-            return self.answer(reply_to, &answer::refused(&id, "host is busy: too many starts are waiting"));
+            return self.answer(back, &answer::refused(&id, "host is busy: too many starts are waiting"));
         }
         let answer_by = Instant::now() + self.start_reply_wait;
         let bytes = payload.len();
-        self.waiting.push_back(WaitingStart { id, spec, reply_to, is_answered: false, answer_by, bytes });
+        self.waiting.push_back(WaitingStart { id, spec, back: Some(back), answer_by, bytes });
         self.begin_waiting();
     }
 
     /// `workload.stop`
     pub(super) fn stop(&mut self, request: Request) {
-        let id = match read_id(&request.payload) {
+        let (back, payload) = request.split();
+        let id = match read_id(&payload) {
             Ok(id) => id,
-            Err(reply) => return self.answer(request.reply_to, &reply),
+            Err(reply) => return self.answer(back, &reply),
         };
         let (overtaken, rest): (VecDeque<_>, _) = mem::take(&mut self.waiting).into_iter().partition(|s| s.id == id);
         self.waiting = rest;
@@ -160,17 +175,18 @@ impl Commands {
             Some(status) => answer::stop(&id, status),
             None => answer::host_failed(&id),
         };
-        for start in overtaken.into_iter().filter(|start| !start.is_answered) {
-            self.answer(start.reply_to, &answer::stopped_while_starting(&id));
+        for back in overtaken.into_iter().filter_map(|start| start.back) {
+            self.answer(back, &answer::stopped_while_starting(&id));
         }
-        self.answer(request.reply_to, &reply);
+        self.answer(back, &reply);
     }
 
     /// `workload.status`
     pub(super) fn status(&mut self, request: Request) {
-        let id = match read_id(&request.payload) {
+        let (back, payload) = request.split();
+        let id = match read_id(&payload) {
             Ok(id) => id,
-            Err(reply) => return self.answer(request.reply_to, &reply),
+            Err(reply) => return self.answer(back, &reply),
         };
         let reply = match guarded(|| self.host.status(&id)) {
             Some(status)
@@ -181,23 +197,29 @@ impl Commands {
             Some(status) => answer::status(&id, status),
             None => answer::host_failed(&id),
         };
-        self.answer(request.reply_to, &reply);
+        self.answer(back, &reply);
     }
 
     /// `heartbeat`, whatever the payload.
     pub(super) fn heartbeat(&mut self, request: Request) {
-        let Some(reply_to) = request.reply_to else { return };
+        let Request { way, reply_to: Some(reply_to), payload: _ } = request else { return };
         let payload = match guarded(|| self.host.heartbeat()) {
-            Some(heartbeat) => encode_heartbeat(&heartbeat, self.outbox.max_payload()),
+            Some(heartbeat) => encode_heartbeat(&heartbeat, way.outbox.max_payload()),
             // The operator cannot read it, which is what a failed request looks like; silence would hold it for 5 s.
             None => Bytes::from_static(b"the host failed"),
         };
-        self.send(reply_to, payload);
+        self.send(way, reply_to, payload);
+    }
+
+    /// The connection of `way` takes no more requests: what has not begun is answered, and waits on.
+    pub(super) fn leave(&mut self, way: &Way) {
+        let is_left = |back: &Back| Arc::ptr_eq(&back.way.outbox, &way.outbox);
+        self.answer_waiting(|start| start.back.as_ref().is_some_and(is_left));
     }
 
     /// Answers what waited long enough, or begins what waited for a slot. Safe to drop and call again.
     pub(super) async fn step(&mut self) {
-        let answer_by = self.waiting.iter().filter(|start| !start.is_answered).map(|start| start.answer_by).min();
+        let answer_by = self.waiting.iter().filter(|start| start.back.is_some()).map(|start| start.answer_by).min();
         tokio::select! {
             // A panic in it was logged, and its caller will ask again.
             Some(_ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.begin_waiting(),
@@ -210,10 +232,9 @@ impl Commands {
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
         for start in mem::take(&mut self.waiting) {
-            if start.is_answered {
-                info!(workload.id = %start.id, "dropped a waiting start: the host is draining");
-            } else {
-                self.answer(start.reply_to, &answer::refused(&start.id, DRAINING));
+            match start.back {
+                Some(back) => self.answer(back, &answer::refused(&start.id, DRAINING)),
+                None => info!(workload.id = %start.id, "dropped a waiting start: the host is draining"),
             }
         }
     }
@@ -236,14 +257,13 @@ impl Commands {
     }
 
     fn begin(&mut self, start: WaitingStart) {
-        let WaitingStart { id, spec, reply_to, is_answered, answer_by, bytes: _ } = start;
+        let WaitingStart { id, spec, back, answer_by, bytes: _ } = start;
         let ended = guarded(|| self.host.start(id.clone(), spec));
-        if is_answered {
-            // The start goes on without a listener.
-            return;
-        }
-        let Some(ended) = ended else { return self.answer(reply_to, &answer::host_failed(&id)) };
-        let (outbox, closing) = (Arc::clone(&self.outbox), self.closing.clone());
+        // Without it the start goes on without a listener.
+        let Some(back) = back else { return };
+        let Some(ended) = ended else { return self.answer(back, &answer::host_failed(&id)) };
+        let closing = self.closing.clone();
+        let Back { way: Way { outbox, hurry }, reply_to } = back;
         let answering = async move {
             let ended = AssertUnwindSafe(ended).catch_unwind();
             let reply = tokio::select! {
@@ -256,6 +276,7 @@ impl Commands {
                     Err(_too_late) => answer::still_starting(&id),
                 },
                 () = closing.wait() => answer::refused(&id, DRAINING),
+                () = hurry.wait() => answer::still_starting(&id),
             };
             if let Some(reply_to) = reply_to {
                 let payload = reply.encode(outbox.max_payload());
@@ -267,29 +288,34 @@ impl Commands {
 
     fn answer_late(&mut self) {
         let now = Instant::now();
+        self.answer_waiting(|start| start.answer_by <= now);
+    }
+
+    /// Tells those who asked for `chosen` starts that they wait; they wait on without a listener.
+    fn answer_waiting(&mut self, chosen: impl Fn(&WaitingStart) -> bool) {
         let mut late = Vec::new();
-        for start in self.waiting.iter_mut().filter(|start| !start.is_answered && start.answer_by <= now) {
-            start.is_answered = true;
-            late.push((start.reply_to.take(), answer::still_starting(&start.id)));
+        for start in self.waiting.iter_mut().filter(|start| chosen(start)) {
+            late.extend(start.back.take().map(|back| (back, answer::still_starting(&start.id))));
         }
-        for (reply_to, reply) in late {
-            self.answer(reply_to, &reply);
+        for (back, reply) in late {
+            self.answer(back, &reply);
         }
     }
 
-    fn answer(&self, reply_to: Option<String>, reply: &Reply) {
+    fn answer(&self, back: Back, reply: &Reply) {
+        let Back { way, reply_to } = back;
         if let Some(reply_to) = reply_to {
-            self.send(reply_to, reply.encode(self.outbox.max_payload()));
+            let payload = reply.encode(way.outbox.max_payload());
+            self.send(way, reply_to, payload);
         }
     }
 
     /// Never waits: a connection that takes nothing must not hold up the next request.
-    fn send(&self, reply_to: String, payload: Bytes) {
+    fn send(&self, way: Way, reply_to: String, payload: Bytes) {
         match Arc::clone(&self.answers).try_acquire_owned() {
             Ok(permit) => {
-                let outbox = Arc::clone(&self.outbox);
                 let sending = async move {
-                    deliver(&*outbox, reply_to, payload).await;
+                    deliver(&*way.outbox, reply_to, payload).await;
                     drop::<OwnedSemaphorePermit>(permit);
                 };
                 // It ends by itself, after SEND_TIMEOUT at the latest; `finish` waits for its permit.
@@ -297,6 +323,13 @@ impl Commands {
             }
             Err(_full) => warn!("dropped a reply: the connection has not taken {ANSWERS_MAX} others"),
         }
+    }
+}
+
+impl Request {
+    fn split(self) -> (Back, Bytes) {
+        let Self { way, reply_to, payload } = self;
+        (Back { way, reply_to }, payload)
     }
 }
 

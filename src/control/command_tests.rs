@@ -94,6 +94,7 @@ impl Outbox for FakeOutbox {
 struct Bench {
     host: Arc<FakeHost>,
     commands: Commands,
+    way: Way,
     replies: mpsc::Receiver<(String, Bytes)>,
 }
 
@@ -107,20 +108,21 @@ impl Bench {
             ..Scheduler::default()
         };
         let controlled = Arc::clone(&host) as Arc<dyn ControlledHost>;
-        let commands = Commands::new(controlled, Arc::new(FakeOutbox(sender)), &settings);
-        Self { host, commands, replies }
+        let commands = Commands::new(controlled, &settings);
+        let way = Way { outbox: Arc::new(FakeOutbox(sender)), hurry: Shutdown::default() };
+        Self { host, commands, way, replies }
     }
 
     fn start(&mut self, id: &str) {
-        self.commands.start(request(id, &json!({"workloadId": id, "workload": {}})));
+        self.commands.start(request(&self.way, id, &json!({"workloadId": id, "workload": {}})));
     }
 
     fn stop(&mut self, id: &str) {
-        self.commands.stop(request(&format!("stop {id}"), &json!({"workloadId": id})));
+        self.commands.stop(request(&self.way, &format!("stop {id}"), &json!({"workloadId": id})));
     }
 
     fn status(&mut self, id: &str) {
-        self.commands.status(request(&format!("status {id}"), &json!({"workloadId": id})));
+        self.commands.status(request(&self.way, &format!("status {id}"), &json!({"workloadId": id})));
     }
 
     /// The next reply: to whom, its state, its message.
@@ -143,6 +145,11 @@ impl Bench {
         timeout(Duration::from_secs(10), next).await.expect("an answer")
     }
 
+    fn raw(&mut self, what: fn(&mut Commands, Request), payload: impl Into<Bytes>) {
+        let request = Request { way: self.way.clone(), reply_to: Some("r".to_owned()), payload: payload.into() };
+        what(&mut self.commands, request);
+    }
+
     async fn until_called(&mut self, call: &str) {
         let called = async {
             while !self.host.calls().iter().any(|made| made == call) {
@@ -157,12 +164,8 @@ impl Bench {
     }
 }
 
-fn request(reply_to: &str, payload: &Value) -> Request {
-    Request { reply_to: Some(reply_to.to_owned()), payload: payload.to_string().into() }
-}
-
-fn raw(payload: impl Into<Bytes>) -> Request {
-    Request { reply_to: Some("r".to_owned()), payload: payload.into() }
+fn request(way: &Way, reply_to: &str, payload: &Value) -> Request {
+    Request { way: way.clone(), reply_to: Some(reply_to.to_owned()), payload: payload.to_string().into() }
 }
 
 fn example(name: &str) -> Value {
@@ -192,17 +195,17 @@ async fn a_start_that_takes_long_is_answered_with_starting() {
 #[tokio::test]
 async fn what_cannot_be_carried_out_is_answered_at_once() {
     let mut bench = Bench::new(2, LONG);
-    bench.commands.start(raw("garbage"));
+    bench.raw(Commands::start, "garbage");
     bench.expect("r", "ERROR", "malformed request: expected value at line 1 column 1").await;
-    bench.commands.start(raw(vec![b'['; 900_000]));
+    bench.raw(Commands::start, vec![b'['; 900_000]);
     assert!(bench.reply().await.2.starts_with("malformed request: EOF while parsing a list"));
-    bench.commands.stop(raw("[]"));
+    bench.raw(Commands::stop, "[]");
     bench.expect("r", "ERROR", "malformed request: expected an object, got a list").await;
-    bench.commands.status(raw("{\"workloadId\":7}"));
+    bench.raw(Commands::status, "{\"workloadId\":7}");
     bench.expect("r", "ERROR", "malformed request: workloadId: expected a string, got a number").await;
-    bench.commands.start(raw("{\"workload\":{}}"));
+    bench.raw(Commands::start, "{\"workload\":{}}");
     bench.expect("r", "ERROR", "workload_id is required").await;
-    bench.commands.start(raw("{\"workloadId\":\"x\"}"));
+    bench.raw(Commands::start, "{\"workloadId\":\"x\"}");
     bench.expect("r", "ERROR", "workload is required").await;
     assert!(bench.host.calls().is_empty());
 }
@@ -340,7 +343,7 @@ async fn a_host_that_panics_costs_one_answer_only() {
     bench.host.end("panics later", WorkloadState::Running);
     bench.start("panics later");
     bench.expect("panics later", "ERROR", failed).await;
-    bench.commands.heartbeat(raw("{}"));
+    bench.raw(Commands::heartbeat, "{}");
     assert_eq!(bench.next().await.1, "the host failed");
     bench.host.end("a", WorkloadState::Running);
     bench.start("a");
@@ -362,9 +365,29 @@ async fn more_starts_than_can_wait_are_refused() {
 async fn a_request_without_a_reply_subject_is_carried_out() {
     let mut bench = Bench::new(1, LONG);
     let payload = json!({"workloadId": "a", "workload": {}}).to_string();
-    bench.commands.start(Request { reply_to: None, payload: payload.into() });
+    bench.commands.start(Request { way: bench.way.clone(), reply_to: None, payload: payload.into() });
     bench.host.end("a", WorkloadState::Running);
     bench.status("b");
     assert_eq!(bench.reply().await.0, "status b");
     assert_eq!(bench.host.calls(), ["start a"]);
+}
+
+#[tokio::test]
+async fn what_is_open_on_a_connection_that_is_left_is_answered_there_and_goes_on() {
+    let mut bench = Bench::new(1, LONG);
+    let (sender, mut others) = mpsc::channel(16);
+    let other = Way { outbox: Arc::new(FakeOutbox(sender)), hurry: Shutdown::default() };
+    bench.start("a");
+    bench.start("b");
+    bench.commands.start(request(&other, "c", &json!({"workloadId": "c", "workload": {}})));
+    let way = bench.way.clone();
+    bench.commands.leave(&way);
+    bench.expect("b", "STARTING", "Workload is Starting").await;
+    way.hurry.trigger();
+    bench.expect("a", "STARTING", "Workload is Starting").await;
+    bench.until_called("start b").await;
+    bench.host.end("c", WorkloadState::Running);
+    bench.until_called("start c").await;
+    assert_eq!(others.recv().await.unwrap().0, "c");
+    assert_eq!(Arc::strong_count(&way.outbox), 2, "nothing but the test holds the connection");
 }

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::connection::State;
-use futures::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -22,8 +20,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// A server that takes longer than this to answer a PING is as good as gone.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
-/// `PONG` and its line end.
-const PONG_BYTES: u64 = 6;
 
 /// Publishes the heartbeats of one connection. Ends with it, or when it is dropped.
 pub(super) struct Heartbeat {
@@ -62,8 +58,7 @@ impl Heartbeat {
 
     /// Which connection this is, counted from 1; `None` while there is none.
     fn session(&self) -> Option<u64> {
-        let is_connected = self.nats.client.connection_state() == State::Connected;
-        is_connected.then(|| self.nats.client.statistics().connects.load(Ordering::Relaxed))
+        self.nats.is_connected().then(|| self.nats.client.statistics().connects.load(Ordering::Relaxed))
     }
 
     async fn connected(&mut self) -> u64 {
@@ -86,8 +81,9 @@ impl Heartbeat {
     /// Waits until the server has taken our subscriptions; `false` if the connection went away meanwhile.
     async fn has_joined(&mut self, session: u64) -> bool {
         let is_current = |heartbeat: &Self| heartbeat.session() == Some(session);
+        let subject = subject::heartbeat(&self.core.host_id);
         tokio::select! {
-            passed = timeout(BARRIER_TIMEOUT, self.barrier()) => {
+            passed = timeout(BARRIER_TIMEOUT, self.nats.barrier(&subject)) => {
                 if passed.is_err() && is_current(self) {
                     warn!("NATS did not confirm the subscriptions in time, going on");
                 }
@@ -95,29 +91,6 @@ impl Heartbeat {
             () = self.until_other_than(session) => {}
         }
         is_current(self)
-    }
-
-    /// PING, PONG: the server handles what it is sent in order, so after PONG it has handled our SUBs.
-    ///
-    /// The client has no call for that. Draining a subscription sends a PING and ends the subscription at the client's
-    /// next turn, which is PONG's unless something else comes first; hence the look at the bytes received. A second
-    /// subscription to a subject that we are allowed anyway costs no permission, and nobody reads what it gets.
-    async fn barrier(&self) {
-        let statistics = self.nats.client.statistics();
-        let before = statistics.in_bytes.load(Ordering::Relaxed);
-        loop {
-            let Ok(mut probe) = self.nats.client.subscribe(subject::heartbeat(&self.core.host_id)).await else {
-                return;
-            };
-            if probe.drain().await.is_err() {
-                return;
-            }
-            while probe.next().await.is_some() {}
-            if statistics.in_bytes.load(Ordering::Relaxed) >= before.saturating_add(PONG_BYTES) {
-                return;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
     }
 
     async fn until_other_than(&self, session: u64) {

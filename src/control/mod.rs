@@ -1,24 +1,33 @@
-//! The control plane: four subscriptions, heartbeats, every request answered. Contains no wasmtime.
+//! The control plane: explicit subscriptions, heartbeats, every request answered. Contains no wasmtime.
 //!
 //! ```text
 //! ControlPlane --phase, settings (watch)--> control task --messages--> Commands --> ControlledHost
-//!      ^                                      |    owns the connection     '--> a task per start and per reply
+//!      ^                                      |    |                       '--> a task per start and per reply
+//!      |                                      |    '------ questions --> Questions --> ConfigPort
 //!      '------------ state (watch) -----------+--> heartbeat task: a timer of its own
 //! ```
+//!
+//! Another connection is prepared, committed and retired beside the one in use ([`ControlPlane::prepare`]): meanwhile
+//! the control task serves both, handles each message once, and answers it where it came from.
 //!
 //! All of it runs on the runtime it is given, the control thread's, and never waits for anything slow. A task that dies
 //! is restarted, logged and counted. Absent on purpose: what a start does, and how long it may take.
 
 mod answer;
+mod change;
 mod command;
 mod connection;
 mod heartbeat;
+mod link;
 pub(crate) mod port;
+mod question;
 mod subject;
 mod wire;
 
-use std::sync::Arc;
+pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
+
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -27,8 +36,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::error;
 
 use crate::config::Scheduler;
-use crate::control::port::ControlledHost;
+use crate::control::link::{LinkId, NewLink};
+use crate::control::port::{ConfigPort, ControlledHost};
 use crate::error::Chain;
+use crate::nats::NatsClient;
 use crate::task::{self, Backoff};
 use crate::types::HostId;
 
@@ -40,6 +51,14 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// The host's side of the control plane. Dropping it ends it, without drain.
 pub(crate) struct ControlPlane {
     core: Arc<Core>,
+}
+
+/// Whom the control plane works for.
+pub(crate) struct Ports {
+    /// The host itself.
+    pub(crate) host: Arc<dyn ControlledHost>,
+    /// Who answers questions about the configuration; without it they have no responder.
+    pub(crate) config: Option<Arc<dyn ConfigPort>>,
 }
 
 /// Where a host stands with its operator.
@@ -70,7 +89,14 @@ enum Phase {
 struct Core {
     host_id: HostId,
     host: Arc<dyn ControlledHost>,
+    config: Option<Arc<dyn ConfigPort>>,
     settings: watch::Sender<Scheduler>,
+    /// The connection that is wanted live.
+    live: watch::Sender<LinkId>,
+    last_link: AtomicU64,
+    /// Connections that the control task has not taken up.
+    joining: Mutex<Vec<NewLink>>,
+    joined: Notify,
     phase: watch::Sender<Phase>,
     state: watch::Sender<ControlState>,
     heartbeat_wanted: Notify,
@@ -78,12 +104,26 @@ struct Core {
 }
 
 impl ControlPlane {
-    /// Joins in the background, on the runtime `on`, for ever. Never blocks.
-    pub(crate) fn start(settings: Scheduler, host_id: HostId, host: Arc<dyn ControlledHost>, on: &Handle) -> Self {
+    /// Joins in the background, on the runtime `on`, for ever. Never blocks. `ports` say what it serves; it begins with
+    /// the connection `first`, or makes one.
+    pub(crate) fn start(
+        settings: Scheduler,
+        host_id: HostId,
+        ports: Ports,
+        first: Option<NatsClient>,
+        on: &Handle,
+    ) -> Self {
+        let Ports { host, config } = ports;
+        let first = first.map(|nats| NewLink { id: 0, nats, abandoned: None, replaced: None, attached: None });
         let core = Arc::new(Core {
             host_id,
             host,
+            config,
             settings: watch::Sender::new(settings),
+            live: watch::Sender::new(0),
+            last_link: AtomicU64::new(0),
+            joining: Mutex::new(first.into_iter().collect()),
+            joined: Notify::new(),
             phase: watch::Sender::new(Phase::Serving),
             state: watch::Sender::new(ControlState::Connecting),
             heartbeat_wanted: Notify::new(),
@@ -92,6 +132,12 @@ impl ControlPlane {
         // It ends when the phase says so.
         drop(task::spawn_on(on, "control supervisor", supervise(Arc::clone(&core))));
         Self { core }
+    }
+
+    /// Connects and subscribes with other `settings`, beside the connection in use; call on the control thread. Until
+    /// it is committed, its messages are handled all the same, so that a change that is abandoned loses none.
+    pub(crate) async fn prepare(&self, settings: Scheduler) -> Result<PreparedConnection, ChangeError> {
+        change::prepare(Arc::clone(&self.core), settings).await
     }
 
     /// Where the host stands with its operator.
@@ -104,7 +150,7 @@ impl ControlPlane {
         self.core.heartbeat_wanted.notify_one();
     }
 
-    /// Takes over interval and limits; another connection needs another control plane.
+    /// Takes over interval and limits; another connection has to be prepared.
     pub(crate) fn apply(&self, settings: Scheduler) {
         self.core.settings.send_replace(settings);
     }
@@ -112,6 +158,16 @@ impl ControlPlane {
     /// Stops heartbeats, and leaves `heartbeat` and `workload.start`, so that the operator places nothing more here.
     /// Returns within 100 ms, whatever the connection does. A second call does nothing.
     pub(crate) async fn drain(&self) {
+        self.begin_drain();
+        let left = |state: &ControlState| matches!(state, ControlState::Draining | ControlState::Closed);
+        let mut state = self.state();
+        if timeout(DRAIN_TIMEOUT, state.wait_for(left)).await.is_err() {
+            error!("the control plane did not drain in time");
+        }
+    }
+
+    /// As [`ControlPlane::drain`], without waiting for it: starts are refused from now on.
+    pub(crate) fn begin_drain(&self) {
         self.core.phase.send_if_modified(|phase| {
             let is_serving = *phase == Phase::Serving;
             if is_serving {
@@ -119,11 +175,6 @@ impl ControlPlane {
             }
             is_serving
         });
-        let left = |state: &ControlState| matches!(state, ControlState::Draining | ControlState::Closed);
-        let mut state = self.state();
-        if timeout(DRAIN_TIMEOUT, state.wait_for(left)).await.is_err() {
-            error!("the control plane did not drain in time");
-        }
     }
 
     /// Answers what is open, and ends, within `patience`.
@@ -151,6 +202,24 @@ impl Drop for ControlPlane {
 }
 
 impl Core {
+    fn next_link(&self) -> LinkId {
+        self.last_link.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Hands a connection to the control task.
+    fn join(&self, link: NewLink) {
+        self.joining().push(link);
+        self.joined.notify_one();
+    }
+
+    fn take_joining(&self) -> Vec<NewLink> {
+        std::mem::take(&mut *self.joining())
+    }
+
+    fn joining(&self) -> std::sync::MutexGuard<'_, Vec<NewLink>> {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is draining or closed does not join again.
     fn set_state(&self, new: ControlState) {
         self.state.send_if_modified(|state| {

@@ -26,3 +26,18 @@ pub(super) fn status(id: &HostId) -> String {
 pub(super) fn stop(id: &HostId) -> String {
     format!("runtime.host.{id}.workload.stop")
 }
+
+/// Where people and tools ask what configuration runs, and what became of the last attempt to change it.
+pub(super) fn config_status(id: &HostId) -> String {
+    format!("runtime.host.{id}.config.status")
+}
+
+/// Where they ask for a look at the file.
+pub(super) fn config_reload(id: &HostId) -> String {
+    format!("runtime.host.{id}.config.reload")
+}
+
+/// Where they ask what a reload would do.
+pub(super) fn config_check(id: &HostId) -> String {
+    format!("runtime.host.{id}.config.check")
+}

@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::admin::{AdminPort, Check};
 use crate::control::ControlState;
+use crate::control::port::ConfigPort;
 use crate::daemon::sections::Shared;
 use crate::reload::{Outcome, ReloadOutcome, ReloadStatus, Reloader, Trigger};
 use crate::telemetry::metrics::Metrics;
@@ -105,6 +106,21 @@ impl AdminPort for Report {
 
     fn metrics(&self) -> String {
         self.0.upgrade().map_or_else(String::new, |shared| metrics(&shared))
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Value> {
+        self.ask(Trigger::Request)
+    }
+
+    fn check(&self) -> BoxFuture<'static, Value> {
+        self.ask(Trigger::Check)
+    }
+}
+
+/// The same over NATS.
+impl ConfigPort for Report {
+    fn status(&self) -> Value {
+        AdminPort::status(self)
     }
 
     fn reload(&self) -> BoxFuture<'static, Value> {

@@ -1,6 +1,7 @@
 //! What happens to a connection: published as its state, and logged so that nothing fails in silence.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,20 +9,27 @@ use async_nats::{ClientError, Event, ReconnectToServer, ServerError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use crate::nats::ConnectionState;
 use crate::nats::servers::{Servers, name_of};
+use crate::nats::{ConnectionState, Purpose};
 
 /// A failure that goes on is said again after this long.
 const REPEAT_AFTER: Duration = Duration::from_secs(30);
+/// Of one connection; a refusal past it is logged each time.
+const REFUSALS_MAX: usize = 64;
 
 /// Watches over one connection.
 #[derive(Debug)]
 pub(super) struct EventLog {
-    /// Name of the connection.
-    name: String,
+    purpose: Purpose,
     /// Who we say we are.
     user: String,
     state: watch::Sender<ConnectionState>,
+    /// Subjects that the server refused since the last connect.
+    refused: watch::Sender<BTreeSet<String>>,
+    /// Refusals that were logged: the server repeats them at each connect.
+    said: Mutex<BTreeSet<String>>,
+    /// Whoever tries to connect reports by himself why he cannot.
+    is_quiet: AtomicBool,
     sessions: AtomicU64,
     servers: Arc<Servers>,
     unreachable: Quiet,
@@ -33,14 +41,38 @@ pub(super) struct EventLog {
 struct Quiet(Mutex<(Option<Instant>, u64)>);
 
 impl EventLog {
-    pub(super) fn new(name: &str, state: watch::Sender<ConnectionState>, servers: Arc<Servers>, user: String) -> Self {
-        let (sessions, unreachable, slow) = (AtomicU64::new(0), Quiet::default(), Quiet::default());
-        Self { name: name.to_owned(), user, state, sessions, servers, unreachable, slow }
+    pub(super) fn new(purpose: Purpose, servers: Arc<Servers>, user: String) -> Self {
+        Self {
+            purpose,
+            user,
+            state: watch::Sender::new(ConnectionState::Connecting),
+            refused: watch::Sender::default(),
+            said: Mutex::default(),
+            is_quiet: AtomicBool::new(false),
+            sessions: AtomicU64::new(0),
+            servers,
+            unreachable: Quiet::default(),
+            slow: Quiet::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn refused(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.refused.subscribe()
+    }
+
+    /// Whether attempts that fail go unsaid.
+    pub(super) fn keep_quiet(&self, is_quiet: bool) {
+        self.is_quiet.store(is_quiet, Ordering::Relaxed);
     }
 
     /// Picks the next server; says why the last one could not be had.
     pub(super) fn next_server(&self, pool: &[async_nats::Server]) -> Option<ReconnectToServer> {
-        if let Some(last) = self.servers.failing()
+        if !self.is_quiet.load(Ordering::Relaxed)
+            && let Some(last) = self.servers.failing()
             && let Some(kept_quiet) = self.unreachable.may_speak()
         {
             let server = pool.iter().find(|server| name_of(&server.addr) == last);
@@ -52,7 +84,7 @@ impl EventLog {
     }
 
     fn unreachable(&self, server: &str, why: &str, kept_quiet: u64) {
-        let (name, user) = (&self.name, &self.user);
+        let (name, user) = (&self.purpose.name, &self.user);
         if why.contains("authorization violation") || why.contains("AuthError") {
             error!(connection = name, server, user, error = why, kept_quiet, "the NATS server does not let us in");
         } else {
@@ -62,7 +94,7 @@ impl EventLog {
 
     /// Called for one event after the other; must not block.
     pub(super) fn handle(&self, event: Event) {
-        let name = &self.name;
+        let name = &self.purpose.name;
         let server = self.servers.current().unwrap_or_default();
         match event {
             Event::Connected => {
@@ -89,9 +121,7 @@ impl EventLog {
             Event::ServerError(ServerError::SlowConsumer(_)) => {
                 error!(connection = name, server, "the NATS server calls this connection a slow consumer");
             }
-            Event::ServerError(refusal) => {
-                error!(connection = name, server, user = self.user, error = %refusal, "the NATS server refused something");
-            }
+            Event::ServerError(refusal) => self.refused_by(&server, &refusal.to_string()),
             // Why is known to the next pick.
             Event::ClientError(ClientError::Other(kind)) => {
                 debug!(connection = name, server, error = kind, "no connection")
@@ -100,11 +130,41 @@ impl EventLog {
         }
     }
 
+    fn refused_by(&self, server: &str, refusal: &str) {
+        let subject = refused_subject(refusal);
+        if let Some(subject) = subject {
+            self.refused.send_modify(|refused| {
+                refused.insert(subject.to_owned());
+            });
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.contains(refusal) {
+            return;
+        }
+        if said.len() < REFUSALS_MAX {
+            said.insert(refusal.to_owned());
+        }
+        drop(said);
+        let (name, user) = (&self.purpose.name, &self.user);
+        if subject.is_some_and(|subject| self.purpose.optional.contains(subject)) {
+            warn!(connection = name, server, user, error = refusal, "the NATS server refused what we can do without");
+        } else {
+            error!(connection = name, server, user, error = refusal, "the NATS server refused something");
+        }
+    }
+
     fn connected(&self) {
+        self.refused.send_modify(BTreeSet::clear);
         // Events come one by one, so nobody else counts at the same time.
         let session = self.sessions.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         self.state.send_replace(ConnectionState::Connected { session });
     }
+}
+
+/// The subject of `Permissions Violation for Subscription to "a.b"`.
+fn refused_subject(refusal: &str) -> Option<&str> {
+    let (_, quoted) = refusal.split_once("for Subscription to \"")?;
+    quoted.split_once('"').map(|(subject, _)| subject)
 }
 
 impl Quiet {
@@ -123,5 +183,40 @@ impl Quiet {
     /// The next report goes through.
     fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (None, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_subscription_is_known_by_its_subject() {
+        let refusal = |text: &str| refused_subject(text).map(str::to_owned);
+        let subject = Some("runtime.host.x.config.status".to_owned());
+        assert_eq!(
+            refusal("nats: Permissions Violation for Subscription to \"runtime.host.x.config.status\""),
+            subject
+        );
+        assert_eq!(
+            refusal(
+                "nats: Permissions Violation for Subscription to \"runtime.host.x.config.status\" using queue \"q\""
+            ),
+            subject
+        );
+        assert_eq!(refusal("nats: Permissions Violation for Publish to \"a\""), None);
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_until_the_next_connect() {
+        let servers = Arc::new(Servers::parse(&[crate::config::Secret::new("a")]).unwrap());
+        let purpose = Purpose { name: "test".to_owned(), optional: BTreeSet::new() };
+        let log = EventLog::new(purpose, servers, "me".to_owned());
+        let refusal = "Permissions Violation for Subscription to \"a.b\"".to_owned();
+        log.handle(Event::ServerError(ServerError::Other(refusal)));
+        assert_eq!(log.refused().borrow().iter().collect::<Vec<_>>(), ["a.b"]);
+        log.handle(Event::Connected);
+        assert!(log.refused().borrow().is_empty());
+        assert_eq!(*log.state().borrow(), ConnectionState::Connected { session: 1 });
     }
 }

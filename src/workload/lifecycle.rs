@@ -15,7 +15,7 @@ use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, Work
 use crate::workload::http::HttpTarget;
 use crate::workload::route::Route;
 use crate::workload::start::{Assembled, StartError, log_started};
-use crate::workload::table::{Begin, Failure, Phase, StartNumber, Stopped};
+use crate::workload::table::{Begin, Entry, Failure, Phase, StartNumber, Stopped};
 use crate::workload::{Waiting, Workloads, status};
 
 /// Pauses between the starts of a static workload that fails.
@@ -264,6 +264,25 @@ impl Workloads {
     pub(super) fn withdraw(&self, route: &Arc<Route>) {
         let target: Arc<dyn HttpTarget> = Arc::clone(route) as Arc<dyn HttpTarget>;
         self.0.routes.withdraw(&target);
+    }
+
+    /// Stops every placed workload: for when nobody is left who would.
+    pub(crate) fn stop_placed(&self) {
+        let is_placed = |entry: &Entry<_, _>| entry.spec.origin == WorkloadOrigin::Placed;
+        let placed: Vec<WorkloadId> =
+            self.table().iter().filter(|(_id, entry)| is_placed(entry)).map(|(id, _entry)| id.clone()).collect();
+        for id in placed {
+            let _stopping: WorkloadStatus = self.stop(&id);
+        }
+    }
+
+    /// Whether a placed workload is not gone yet; one that failed is only remembered.
+    pub(crate) fn has_placed(&self) -> bool {
+        let is_there = |phase: &Phase<_, _>| match phase {
+            Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => true,
+            Phase::Failed(_) => false,
+        };
+        self.table().iter().any(|(_id, entry)| entry.spec.origin == WorkloadOrigin::Placed && is_there(&entry.phase))
     }
 
     /// From now on no start begins.

@@ -40,3 +40,6 @@ mod control;
 
 /// TLS of the ingress: who gets in, what they are shown, and files that are replaced under load.
 mod tls;
+
+/// The connection of the control plane is changed while it is in use.
+mod nats_live;

@@ -117,6 +117,11 @@ impl TestProcess {
         self.dir.path()
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("asked before its exit was awaited")
+    }
+
     /// How much of its memory is in RAM now.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let id = self.child.id().expect("asked before its exit was awaited");
