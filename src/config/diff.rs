@@ -247,10 +247,11 @@ impl ConfigDiff {
     }
 
     fn reload(&mut self, old: &Reload, new: &Reload) {
-        let Reload { watch, debounce, poll_interval, allow_mass_removal, prepare_timeout } = old;
+        let Reload { watch, debounce, poll_interval, in_use, allow_mass_removal, prepare_timeout } = old;
         self.value("reload.watch", Verb::Set, watch, &new.watch);
         self.value("reload.debounce", Verb::Set, debounce, &new.debounce);
         self.value("reload.poll_interval", Verb::Set, poll_interval, &new.poll_interval);
+        self.value("reload.in_use", Verb::Set, in_use, &new.in_use);
         self.value("reload.allow_mass_removal", Verb::Set, allow_mass_removal, &new.allow_mass_removal);
         self.value("reload.prepare_timeout", Verb::Set, prepare_timeout, &new.prepare_timeout);
     }

@@ -49,7 +49,7 @@ pub use policy::{Drain, Limits};
 pub use print::ShownValue;
 pub use problem::{Place, Problem, Problems, Severity};
 pub use registry::{Artifacts, Registry, RegistryHost};
-pub use reload::Reload;
+pub use reload::{InUse, Reload};
 pub use report::Origin;
 pub use resolve::ReadFile;
 pub use secret::Secret;

@@ -17,10 +17,22 @@ pub struct Reload {
     pub debounce: Duration,
     /// Time between two reads without a hint; `None`: none.
     pub poll_interval: Option<Duration>,
+    /// What removing an interface does that running workloads use.
+    pub in_use: InUse,
     /// Whether one edit may remove over half of the plugins or workloads.
     pub allow_mass_removal: bool,
     /// How long preparing a change may take.
     pub prepare_timeout: Duration,
+}
+
+/// What removing an interface does that running workloads use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InUse {
+    /// The edit is refused, and names them.
+    #[default]
+    Refuse,
+    /// They fail, and start again when the interface comes back.
+    FailWorkloads,
 }
 
 impl Default for Reload {
@@ -29,6 +41,7 @@ impl Default for Reload {
             watch: true,
             debounce: Duration::from_millis(250),
             poll_interval: Some(Duration::from_secs(30)),
+            in_use: InUse::Refuse,
             allow_mass_removal: false,
             prepare_timeout: Duration::from_secs(10),
         }
@@ -54,7 +67,7 @@ pub(crate) struct FileReload {
     pub(super) prepare_timeout: FileDuration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum FileInUse {
     Refuse,
@@ -63,12 +76,16 @@ pub(super) enum FileInUse {
 
 impl Default for FileReload {
     fn default() -> Self {
-        let Reload { watch, debounce, poll_interval, allow_mass_removal, prepare_timeout } = Reload::default();
+        let Reload { watch, debounce, poll_interval, in_use, allow_mass_removal, prepare_timeout } = Reload::default();
+        let in_use = match in_use {
+            InUse::Refuse => FileInUse::Refuse,
+            InUse::FailWorkloads => FileInUse::FailWorkloads,
+        };
         Self {
             watch,
             debounce: FileDuration(debounce),
             poll_interval: FileDuration(poll_interval.unwrap_or_default()),
-            in_use: FileInUse::Refuse,
+            in_use,
             allow_mass_removal,
             prepare_timeout: FileDuration(prepare_timeout),
         }
@@ -78,13 +95,15 @@ impl Default for FileReload {
 impl FileReload {
     pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Reload {
         let Self { watch, debounce, poll_interval, in_use, allow_mass_removal, prepare_timeout } = self;
-        if in_use == FileInUse::FailWorkloads {
-            cx.error("reload.in_use", "`fail-workloads` is not implemented yet");
-        }
+        let in_use = match in_use {
+            FileInUse::Refuse => InUse::Refuse,
+            FileInUse::FailWorkloads => InUse::FailWorkloads,
+        };
         Reload {
             watch,
             debounce: debounce.0,
             poll_interval: Some(poll_interval.0).filter(|time| !time.is_zero()),
+            in_use,
             allow_mass_removal,
             prepare_timeout: cx.positive("reload.prepare_timeout", prepare_timeout),
         }

@@ -7,12 +7,13 @@ use tokio::sync::OwnedRwLockWriteGuard;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::config::InUse;
 use crate::plugin::PluginSet;
 use crate::types::WorkloadId;
 use crate::workload::Workloads;
 use crate::workload::http::HttpTarget as _;
 use crate::workload::start::{Assembled, StartError};
-use crate::workload::table::{Phase, StartNumber};
+use crate::workload::table::{Failure, Phase, StartNumber};
 
 /// Why workloads cannot be linked against another set of plugins.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,16 @@ pub(crate) struct Relinked {
     workloads: Workloads,
     plugins: Arc<PluginSet>,
     assembled: Vec<(StartNumber, Arc<Assembled>)>,
+    failing: Vec<Failing>,
     _hold: OwnedRwLockWriteGuard<()>,
+}
+
+/// A workload that loses an interface it uses.
+#[derive(Debug)]
+struct Failing {
+    number: StartNumber,
+    old: Arc<Assembled>,
+    missing: String,
 }
 
 /// What was live before: its calls in flight still hold it.
@@ -57,6 +67,7 @@ impl Workloads {
         &self,
         plugins: Arc<PluginSet>,
         leaving: &HashSet<WorkloadId>,
+        in_use: InUse,
     ) -> Result<Relinked, RelinkError> {
         let hold = Arc::clone(&self.0.publishing).write_owned().await;
         let running: Vec<(StartNumber, Arc<Assembled>)> = self
@@ -70,22 +81,27 @@ impl Workloads {
             .collect();
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut affected = Vec::new();
+        let mut failing = Vec::new();
         for (number, old) in running {
             let mut is_affected = false;
+            let mut missing = Vec::new();
             for (plugin, import) in &old.served {
                 match plugins.provider_of(import) {
                     None => {
+                        missing.push(format!("{import} of plugin '{plugin}'"));
                         let user = format!("{}/{}", old.spec.namespace, old.spec.name);
                         users.entry(import.to_string()).or_default().insert(user);
                     }
                     Some(new) => is_affected |= new.id() != *plugin,
                 }
             }
-            if is_affected {
+            if !missing.is_empty() {
+                failing.push(Failing { number, old, missing: missing.join(", ") });
+            } else if is_affected {
                 affected.push((number, old));
             }
         }
-        if !users.is_empty() {
+        if !users.is_empty() && in_use == InUse::Refuse {
             return Err(RelinkError::InUse(users));
         }
         let mut assembled = Vec::with_capacity(affected.len());
@@ -97,14 +113,14 @@ impl Workloads {
             // Many workloads are many milliseconds: others get their turn in between.
             tokio::task::yield_now().await;
         }
-        Ok(Relinked { workloads: self.clone(), plugins, assembled, _hold: hold })
+        Ok(Relinked { workloads: self.clone(), plugins, assembled, failing, _hold: hold })
     }
 }
 
 impl Relinked {
     /// Makes the plugins and what was linked against them live.
     pub(crate) fn commit(self) -> Replaced {
-        let Self { workloads, plugins, assembled, _hold } = self;
+        let Self { workloads, plugins, assembled, failing, _hold } = self;
         workloads.0.plugins.store(plugins);
         let mut replaced = Vec::new();
         for (number, new) in assembled {
@@ -113,6 +129,25 @@ impl Relinked {
                 workloads.route(&new);
                 replaced.push(old);
             }
+        }
+        for Failing { number, old, missing } in failing {
+            let reason = Arc::from(format!("nothing serves {missing} any more: the configuration took it away"));
+            let mut table = workloads.table();
+            if table
+                .fail_running(&old.id, number, Failure { reason: Arc::clone(&reason), at: std::time::Instant::now() })
+                .is_none()
+            {
+                continue;
+            }
+            if let Some((_binding, route)) = &old.route {
+                route.begin_stop();
+                workloads.withdraw(route);
+            }
+            drop(table);
+            warn!(workload.id = %old.id, error = %reason, "workload failed");
+            // It starts again as soon as the interface is back.
+            workloads.retry_later(&old.id, number, &old.spec);
+            replaced.push(old);
         }
         workloads.0.plugins_changed.notify_waiters();
         Replaced(replaced)

@@ -38,7 +38,8 @@ impl PluginsSection {
         let plugins = Arc::new(plugins);
         draft.plugins = Some(Arc::clone(&plugins));
         let leaving = leaving(plan);
-        let relink = async move { workloads.relink(plugins, &leaving).await };
+        let in_use = plan.new.reload.in_use;
+        let relink = async move { workloads.relink(plugins, &leaving, in_use).await };
         let relinked = task::spawn_on(&self.0.workers, "relink", relink)
             .await
             .ok()

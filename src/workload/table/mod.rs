@@ -178,6 +178,16 @@ impl<W: Clone, R: Clone> Table<W, R> {
         }
     }
 
+    /// What runs as `number` has failed; gives back what ran.
+    pub(crate) fn fail_running(&mut self, id: &WorkloadId, number: StartNumber, failure: Failure) -> Option<R> {
+        let entry = self.entries.get_mut(id).filter(|entry| entry.number == number)?;
+        let Phase::Running(running) = &entry.phase else { return None };
+        let running = running.clone();
+        entry.phase = Phase::Failed(failure);
+        self.remember_failed(id);
+        Some(running)
+    }
+
     /// Records a failure without a start, for a workload that could not even be begun.
     pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, failure: Failure) -> StartNumber {
         let number = self.next_number();

@@ -59,6 +59,25 @@ async fn a_plugin_in_use_cannot_be_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_in_use_may_be_taken_away_if_the_file_says_so_and_its_workloads_come_back_with_it() {
+    let port = free_port();
+    let says_so = "[reload]\nin_use = \"fail-workloads\"\n";
+    let mut process = start(&with_kv(port, &format!("[plugins.wasi-keyvalue]\n{says_so}"))).await;
+    assert_eq!(text_of(port, "kv.test", "/counter").await, "1");
+    process.allow_log("workload failed");
+    apply(&mut process, &with_kv(port, &format!("[plugins.wasi-keyvalue]\nenabled = false\n{says_so}"))).await;
+    assert_eq!(http::get(addr(port), "kv.test", "/counter").await.status, 404);
+    let failed = process.wait_for_message("workload failed").await;
+    assert!(failed.field("error").unwrap().contains("wasi:keyvalue/store@0.2.0-draft"), "{failed:?}");
+    apply(&mut process, &with_kv(port, &format!("[plugins.wasi-keyvalue]\n{says_so}"))).await;
+    eventually("the workload serves again", PATIENCE, async || {
+        (http::get(addr(port), "kv.test", "/counter").await.status == 200).then_some(())
+    })
+    .await;
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn allowed_buckets_change_under_a_running_workload_and_contents_stay() {
     let port = free_port();
     let allow = |buckets: &str| with_kv(port, &format!("[plugins.wasi-keyvalue]\nallow_buckets = [{buckets}]\n"));
