@@ -69,7 +69,7 @@ async fn a_reload_by_request_answers_with_its_outcome() {
         let (code, outcome) = post(port, path).await;
         assert_eq!((code, &outcome["outcome"]), (409, &"rejected".into()), "{outcome}");
         let error = outcome["errors"][0].as_str().unwrap();
-        assert!(error.contains("washlet.toml:10:1: reload.debounse: unknown key"), "{error}");
+        assert!(error.contains("washlet.toml:11:1: reload.debounse: unknown key"), "{error}");
     }
     let status = status(port).await;
     assert_eq!((&status["config"]["generation"], &status["config"]["last_ok"]), (&2.into(), &false.into()));
