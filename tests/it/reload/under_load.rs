@@ -11,8 +11,14 @@ use crate::support::load::Keep;
 use crate::support::nats::NatsSubscription;
 use crate::support::{Load, NatsServer, PATIENCE, TestProcess, free_port, http};
 
-/// Edits of the test.
+/// Edits of the test; `WASHLET_TEST_EDITS` makes a soak of it.
 const EDITS: usize = 100;
+
+/// Edits after which the process has everything that it keeps: what it holds from then on should not grow.
+const WARM: usize = 20;
+
+/// Connections come and go with the load: descriptors that differ by fewer are not a leak.
+const DESCRIPTORS_OF_LOAD: usize = 16;
 
 /// Requests that have to be answered between two edits.
 const REQUESTS_BETWEEN: u64 = 4;
@@ -45,8 +51,13 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let loads = keep.map(|(host, keep)| Load::follow(&addrs_rx, host, "/", keep));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut session = Session { process, file, addrs_tx, other_port: free_port(), taken, heartbeats };
-    for number in 1..=EDITS {
+    let edits = std::env::var("WASHLET_TEST_EDITS").map_or(EDITS, |edits| edits.parse().expect("a number of edits"));
+    let mut warm = Held::default();
+    for number in 1..=edits {
         session.edit(number).await;
+        if number == WARM {
+            warm = Held::by(&session.process);
+        }
         for load in &loads {
             load.wait_for_more(REQUESTS_BETWEEN).await;
         }
@@ -54,9 +65,37 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     for load in loads {
         let stats = load.stop().await;
         assert_eq!((stats.failed, &stats.first_failure), (0, &None), "{stats:?}");
-        assert!(stats.ok >= REQUESTS_BETWEEN * EDITS as u64, "{stats:?}");
+        assert!(stats.ok >= REQUESTS_BETWEEN * edits as u64, "{stats:?}");
+        say(&format!("{edits} edits: {stats:?}"));
     }
+    let held = Held::by(&session.process);
+    say(&format!("held after {WARM} edits: {warm:?}; after {edits}: {held:?}"));
+    assert!(held.descriptors <= warm.descriptors + DESCRIPTORS_OF_LOAD, "{warm:?}, then {held:?}");
     session.process.finish().await;
+}
+
+/// What a process holds.
+#[derive(Debug, Default)]
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    resident_kib: u64,
+}
+
+impl Held {
+    fn by(process: &TestProcess) -> Self {
+        Self {
+            descriptors: process.entries_of("fd"),
+            threads: process.entries_of("task"),
+            resident_kib: process.resident_bytes() / 1024,
+        }
+    }
+}
+
+/// A figure for whoever runs a soak.
+#[expect(clippy::print_stderr, reason = "figures of a soak")]
+fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 impl Session {

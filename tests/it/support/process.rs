@@ -130,6 +130,12 @@ impl TestProcess {
         kib.expect("Linux says VmRSS").parse::<u64>().expect("a number") * 1024
     }
 
+    /// How many entries a folder of its `/proc` has: `fd`, `task`.
+    pub(crate) fn entries_of(&self, folder: &str) -> usize {
+        let id = self.child.id().expect("asked before its exit was awaited");
+        std::fs::read_dir(format!("/proc/{id}/{folder}")).expect("a process of ours").count()
+    }
+
     /// Replaces the configuration as editors do: a file beside it, renamed over it. Moves the mark.
     pub(crate) fn rewrite_config(&mut self, text: &str) {
         self.mark();
