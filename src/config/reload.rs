@@ -61,7 +61,7 @@ pub(crate) struct FileReload {
     pub(super) poll_interval: FileDuration,
     /// What removing an interface does that running workloads use.
     pub(super) in_use: FileInUse,
-    /// Whether one edit may remove over half of the plugins or workloads.
+    /// Whether one edit may remove two or more, and over half, of the plugins or workloads.
     pub(super) allow_mass_removal: bool,
     /// How long preparing a change may take.
     pub(super) prepare_timeout: FileDuration,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::info;
 
-use crate::config::FlagValue;
+use crate::config::{Config, FlagValue};
 use crate::daemon::sections::Shared;
 use crate::daemon::shutdown::Ended;
 use crate::daemon::source::FileSource;
@@ -95,6 +95,11 @@ pub fn run(launch: Launch) -> Result<(), RunError> {
     ended
 }
 
+/// Whether nothing can reach this host: most likely its file was forgotten.
+fn serves_nothing(config: &Config) -> bool {
+    config.http.listen.is_none() && config.nats.scheduler.is_none()
+}
+
 fn workers() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().thread_name("washlet-worker").enable_all().build()
 }
@@ -140,6 +145,9 @@ impl Host {
                 return Err(RunError::Start { blame });
             }
             Err(_task_gone) => return Err(RunError::Start { blame: Blame::Host }),
+        }
+        if serves_nothing(&reloader.live().borrow().config) {
+            info!("nothing to serve: neither http.listen nor nats.scheduler is set");
         }
         let signal = signals.next().await;
         info!(signal = signal.name(), "draining");

@@ -241,6 +241,10 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             (effective, pending.into_iter().map(|change| change.key).collect())
         };
         let mut changed = self.source.changes(&old, &new);
+        if is_first {
+            // Nothing waits for a restart while the process starts.
+            changed.iter_mut().filter(|change| change.verb == "defer").for_each(|change| change.verb = "set");
+        }
         let rotated = self.rotated(snapshot);
         if changed.is_empty() {
             // Nothing that is compared by value holds the file's content: the file itself is what changed.

@@ -69,8 +69,8 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
         say(&format!("{edits} edits: {stats:?}"));
     }
     let held = Held::by(&session.process);
-    say(&format!("held after {WARM} edits: {warm:?}; after {edits}: {held:?}"));
-    assert!(held.descriptors <= warm.descriptors + DESCRIPTORS_OF_LOAD, "{warm:?}, then {held:?}");
+    say(&format!("held after {WARM} edits: {warm}; after {edits}: {held}"));
+    assert!(held.descriptors <= warm.descriptors + DESCRIPTORS_OF_LOAD, "{warm}, then {held}");
     session.process.finish().await;
 }
 
@@ -80,6 +80,13 @@ struct Held {
     descriptors: usize,
     threads: usize,
     resident_kib: u64,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { descriptors, threads, resident_kib } = self;
+        write!(f, "{descriptors} descriptors, {threads} threads, {resident_kib} KiB resident")
+    }
 }
 
 impl Held {
