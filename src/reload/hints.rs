@@ -71,7 +71,9 @@ pub(super) struct HintsTask {
 impl HintsTask {
     /// The task, and where to say what it is to watch.
     pub(super) fn new(hints_tx: mpsc::WeakSender<ReloadRequest>, poll_seed: String) -> (watch::Sender<Watched>, Self) {
-        let (watched_tx, watched_rx) = watch::channel(Watched::default());
+        // Nothing is polled before a configuration says how often: it may say never.
+        let reload = config::Reload { poll_interval: None, ..config::Reload::default() };
+        let (watched_tx, watched_rx) = watch::channel(Watched { reload, ..Watched::default() });
         (watched_tx, Self { hints_tx, watched_rx, poll_seed, tries_inotify: true, mode: Mode::Off, warned: false })
     }
 

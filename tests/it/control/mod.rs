@@ -1,5 +1,7 @@
 //! The control plane as an operator sees it: the real binary, a real nats-server, a real registry.
 
+mod contract;
+
 use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
