@@ -31,10 +31,7 @@ async fn every_request_of_the_contract_is_answered_as_it_says() {
     assert_eq!(host.get("hello.localhost.direct", "/").await.status, 200);
     assert_eq!(host.ask("workload.status", status.clone()).await, example("reply_status_running.json"));
     assert_eq!(host.ask("workload.stop", stop).await, example("reply_stop_stopping.json"));
-    eventually("the stopped workload is forgotten", PATIENCE, async || {
-        (state(&host.ask("workload.status", status.clone()).await) == "NOT_FOUND").then_some(())
-    })
-    .await;
+    is_forgotten(&host, &status).await;
     let nameless = example("request_workload_stop_empty_id.json").to_string();
     assert_eq!(state(&host.ask("workload.stop", nameless).await), "NOT_FOUND");
 
@@ -56,7 +53,18 @@ async fn every_request_of_the_contract_is_answered_as_it_says() {
     assert_eq!(message(&kept), format!("Workload is Error: {}", message(&refused)));
     assert_eq!(state(&host.ask("workload.stop", id.clone()).await), "STOPPING");
     assert_eq!(state(&host.ask("workload.status", id).await), "NOT_FOUND");
+    let id = json!({ "workloadId": empty["workloadId"] }).to_string();
+    assert_eq!(state(&host.ask("workload.stop", id.clone()).await), "STOPPING");
+    is_forgotten(&host, &id).await;
     host.washlet.finish().await;
+}
+
+/// A stop has ended.
+async fn is_forgotten(host: &Joined, status: &str) {
+    eventually("the stopped workload is forgotten", PATIENCE, async || {
+        (state(&host.ask("workload.status", status.to_owned()).await) == "NOT_FOUND").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,5 +110,7 @@ async fn guests_that_take_all_cores_delay_no_heartbeat_and_no_answer() {
     for guest in spinning {
         guest.abort();
     }
+    assert_eq!(state(&host.ask("workload.stop", id.clone()).await), "STOPPING");
+    is_forgotten(&host, &id).await;
     host.washlet.finish().await;
 }
