@@ -24,6 +24,7 @@ mod question;
 mod subject;
 mod wire;
 
+pub(crate) use command::start_in as read_start;
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -112,7 +112,7 @@ struct Host {
 
 impl Host {
     fn new(launch: Launch, workers: &Runtime, control: &ControlThread) -> Self {
-        let shared = Arc::new(Shared::new(HostId::random(), workers.handle().clone(), control.handle().clone()));
+        let shared = Arc::new(Shared::new(workers.handle().clone(), control.handle().clone()));
         Self { launch, shared }
     }
 
@@ -121,11 +121,12 @@ impl Host {
         let Self { launch, shared } = self;
         let mut signals = signal::Signals::listen().map_err(RunError::Threads)?;
         let stop = Shutdown::default();
-        info!(version = env!("CARGO_PKG_VERSION"), host.id = %shared.host_id(), "washlet starts");
+        info!(version = env!("CARGO_PKG_VERSION"), "washlet starts");
         let (reloader, task) = Reloader::new(ReloaderParts {
             source: Box::new(FileSource::new(launch)),
             sections: sections::in_order(&shared),
-            poll_seed: shared.host_id().to_string(),
+            // Before anybody knows who the host is; hosts are as spread by it.
+            poll_seed: HostId::random().to_string(),
             shutdown: stop.clone(),
         });
         shared.set_reloader(reloader.clone());

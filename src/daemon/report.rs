@@ -96,7 +96,7 @@ impl AdminPort for Report {
                 .collect()
         });
         json!({
-            "host": { "id": shared.host_id().as_str(), "version": env!("CARGO_PKG_VERSION"), "draining": shared.is_draining() },
+            "host": { "id": shared.host().map(|host| host.id().as_str()), "version": env!("CARGO_PKG_VERSION"), "draining": shared.is_draining() },
             "config": config_status(&shared),
             "http": http,
             "nats": nats,

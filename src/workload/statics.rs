@@ -12,7 +12,7 @@ use crate::task;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
 use crate::workload::lifecycle::failure;
-use crate::workload::start::{Assembled, StartError, log_started};
+use crate::workload::start::{Assembled, Pull, StartError, log_started};
 use crate::workload::table::{Phase, StartNumber, Stopped};
 
 /// A static workload that could serve, not yet live.
@@ -40,7 +40,7 @@ impl Workloads {
     ) -> Result<PreparedStatic, StartError> {
         let began = Instant::now();
         let (workloads, id, spec, plugins) = (self.clone(), id.clone(), Arc::clone(spec), Arc::clone(plugins));
-        let build = async move { workloads.build(&id, &spec, &plugins).await };
+        let build = async move { workloads.build(&id, &spec, &plugins, Pull::AsAsked).await };
         let built = task::spawn_on(&self.0.workers, "prepare-workload", build).await;
         let assembled = match built {
             Ok(built) => built.unwrap_or(Err(StartError::Panicked))?,

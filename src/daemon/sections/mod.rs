@@ -8,6 +8,7 @@ mod log;
 mod plugins;
 mod policy;
 mod scheduler;
+mod state;
 mod workloads;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,19 +23,20 @@ use crate::daemon::draft::Draft;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer};
+use crate::daemon::sections::state::Kept;
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
-use crate::types::HostId;
 use crate::workload::{Settings, Workloads};
 
 /// What the sections make live, and what the shutdown ends.
 #[derive(Debug)]
 pub(super) struct Shared {
-    host_id: HostId,
     workers: Handle,
     control_thread: Handle,
     router: Arc<HttpRouter>,
     /// Set by the first commit, for good.
     host: OnceLock<Arc<Host>>,
+    /// Set by the first commit, for good.
+    kept: OnceLock<Kept>,
     /// Set before the first attempt.
     reloader: OnceLock<Reloader>,
     is_draining: AtomicBool,
@@ -61,21 +63,22 @@ impl std::fmt::Debug for Live {
 }
 
 impl Shared {
-    pub(super) fn new(host_id: HostId, workers: Handle, control_thread: Handle) -> Self {
+    pub(super) fn new(workers: Handle, control_thread: Handle) -> Self {
         Self {
-            host_id,
             workers,
             control_thread,
             router: Arc::default(),
             host: OnceLock::new(),
+            kept: OnceLock::new(),
             reloader: OnceLock::new(),
             is_draining: AtomicBool::new(false),
             live: Mutex::default(),
         }
     }
 
-    pub(super) fn host_id(&self) -> &HostId {
-        &self.host_id
+    /// What outlives the process; `None` before the first commit.
+    fn kept(&self) -> Option<&Kept> {
+        self.kept.get()
     }
 
     pub(super) fn live(&self) -> MutexGuard<'_, Live> {
@@ -136,11 +139,12 @@ fn workload_settings(config: &Config) -> Settings {
     Settings { limits: config.limits.clone(), drain: config.drain.clone() }
 }
 
-/// The engine before what runs on it, plugins before what is linked against them, listeners before the scheduler that
+/// Who the host is before what it is made of, the engine before what runs on it, plugins before what is linked against them, listeners before the scheduler that
 /// is told their port.
 pub(super) fn in_order(shared: &Arc<Shared>) -> Vec<Box<dyn Section<Draft>>> {
     vec![
         Box::new(log::LogSection),
+        Box::new(state::StateSection::new(shared)),
         Box::new(engine::EngineSection::new(shared)),
         Box::new(policy::PolicySection::new(shared)),
         Box::new(plugins::PluginsSection::new(shared)),
