@@ -31,7 +31,10 @@ pub(crate) fn resume(placed: &Placed, found: Found, now: SystemTime) {
     let silence = last_heartbeat.and_then(|heard| silence(heard, now));
     if silence.is_none_or(|silence| silence > OPERATOR_PATIENCE) {
         let silent_s = silence.map(|silence| silence.as_secs());
-        info!(workloads = starts.len(), silent_s, "begins empty: the operator has placed its workloads elsewhere by now");
+        info!(
+            workloads = starts.len(),
+            silent_s, "begins empty: the operator has placed its workloads elsewhere by now"
+        );
         placed.journal().record_end_of_all();
         return;
     }
@@ -55,7 +58,10 @@ fn silence(heard: SystemTime, now: SystemTime) -> Option<Duration> {
         // A clock that was set back a little.
         Err(ahead) if ahead.duration() <= OPERATOR_PATIENCE => Some(Duration::ZERO),
         Err(ahead) => {
-            warn!(ahead_s = ahead.duration().as_secs(), "the last heartbeat lies in the future: the clock was set back");
+            warn!(
+                ahead_s = ahead.duration().as_secs(),
+                "the last heartbeat lies in the future: the clock was set back"
+            );
             None
         }
     }

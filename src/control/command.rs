@@ -31,7 +31,8 @@ use tracing::{error, info, warn};
 use crate::config::Scheduler;
 use crate::control::answer;
 use crate::control::port::ControlledHost;
-use crate::control::wire::{IdRequest, Malformed, Reply, StartRequest, encode_heartbeat};
+use crate::control::read::{read_id, read_start};
+use crate::control::wire::{Reply, encode_heartbeat};
 use crate::error::Chain;
 use crate::task::{self, Shutdown, panic_text};
 use crate::types::{WorkloadId, WorkloadSpec, WorkloadState};
@@ -354,32 +355,6 @@ impl Request {
         let Self { way, reply_to, payload } = self;
         (Back { way, reply_to }, payload)
     }
-}
-
-fn read_start(payload: &[u8]) -> Result<(WorkloadId, Arc<WorkloadSpec>), Reply> {
-    let StartRequest { workload_id, workload } = StartRequest::decode(payload).map_err(malformed)?;
-    let id = WorkloadId::from(workload_id);
-    if id.as_str().is_empty() {
-        return Err(answer::refused(&id, "workload_id is required"));
-    }
-    let workload = workload.ok_or_else(|| answer::refused(&id, "workload is required"))?;
-    let spec = WorkloadSpec::try_from(workload).map_err(|invalid| answer::refused(&id, invalid.to_string()))?;
-    Ok((id, Arc::new(spec)))
-}
-
-/// The start that `request` asks for, if it can be read; for requests that were kept.
-pub(crate) fn start_in(request: &[u8]) -> Option<(WorkloadId, Arc<WorkloadSpec>)> {
-    read_start(request).ok()
-}
-
-fn read_id(payload: &[u8]) -> Result<WorkloadId, Reply> {
-    IdRequest::decode(payload).map(|request| WorkloadId::from(request.workload_id)).map_err(malformed)
-}
-
-fn malformed(malformed: Malformed) -> Reply {
-    let Malformed { workload_id, error } = malformed;
-    warn!(workload.id = workload_id, error = %error, "cannot read a request");
-    answer::refused(&WorkloadId::from(workload_id), format!("malformed request: {error}"))
 }
 
 /// What the host says; `None` if it panicked, which is logged: one bad answer must not cost all the others.

@@ -21,11 +21,12 @@ mod heartbeat;
 mod link;
 pub(crate) mod port;
 mod question;
+mod read;
 mod subject;
 mod wire;
 
-pub(crate) use command::start_in as read_start;
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
+pub(crate) use read::start_in as read_start;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -80,8 +80,11 @@ impl State {
         let (starts, kept) = read_journal(&directory.join("journal"))?;
         let beat = open(&directory.join("last-heartbeat"))?;
         let last_heartbeat = read_heartbeat(&beat);
-        let journal = JournalFile::open(directory, kept, beat, lock)
-            .map_err(|cause| StateError::File { action: "open", path: directory.join("journal"), cause })?;
+        let journal = JournalFile::open(directory, kept, beat, lock).map_err(|cause| StateError::File {
+            action: "open",
+            path: directory.join("journal"),
+            cause,
+        })?;
         Ok(Self { identity, starts, last_heartbeat, journal })
     }
 }
@@ -107,7 +110,8 @@ fn lock(path: &Path) -> Result<File, StateError> {
             let mut holder = String::new();
             // Only for the message.
             drop(file.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut holder));
-            let holder = holder.trim().parse::<u32>().map_or_else(|_none| String::new(), |pid| format!(" (process {pid})"));
+            let holder =
+                holder.trim().parse::<u32>().map_or_else(|_none| String::new(), |pid| format!(" (process {pid})"));
             return Err(StateError::Locked { path: path.to_owned(), holder });
         }
         Err(TryLockError::Error(cause)) => return Err(failed("lock", cause)),

@@ -103,7 +103,12 @@ pub(super) fn decode(journal: &[u8]) -> Result<Records, DamagedJournal> {
 }
 
 enum Next {
-    Whole { op: Op, id: WorkloadId, request: Range<usize>, length: usize },
+    Whole {
+        op: Op,
+        id: WorkloadId,
+        request: Range<usize>,
+        length: usize,
+    },
     /// Damaged, and the last one.
     Torn,
     Damaged,

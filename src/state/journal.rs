@@ -55,9 +55,18 @@ struct Shared {
 
 #[derive(Debug)]
 enum Entry {
-    Start { ticket: Ticket, id: WorkloadId, request: Bytes, done: oneshot::Sender<Recorded> },
+    Start {
+        ticket: Ticket,
+        id: WorkloadId,
+        request: Bytes,
+        done: oneshot::Sender<Recorded>,
+    },
     /// Of one start, or of whatever the id stands for.
-    End { ticket: Option<Ticket>, id: WorkloadId, done: oneshot::Sender<Recorded> },
+    End {
+        ticket: Option<Ticket>,
+        id: WorkloadId,
+        done: oneshot::Sender<Recorded>,
+    },
     EndAll,
     Heartbeat(SystemTime),
 }
@@ -264,7 +273,8 @@ impl JournalFile {
                     waiting.push(done);
                 }
                 Entry::EndAll => {
-                    let ids: HashSet<WorkloadId> = changes.0.iter().map(|(id, _live)| id).chain(self.live.keys()).cloned().collect();
+                    let ids: HashSet<WorkloadId> =
+                        changes.0.iter().map(|(id, _live)| id).chain(self.live.keys()).cloned().collect();
                     for id in ids {
                         bytes.extend(format::encode(Op::End, &id, &[]).0);
                         changes.0.push((id, None));

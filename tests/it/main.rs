@@ -43,3 +43,6 @@ mod tls;
 
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;
+
+/// A host that is killed comes back as itself, with what was placed on it.
+mod continuity;

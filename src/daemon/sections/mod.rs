@@ -20,10 +20,10 @@ use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::control::ControlPlane;
 use crate::daemon::draft::Draft;
+use crate::daemon::sections::state::Kept;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer};
-use crate::daemon::sections::state::Kept;
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::workload::{Settings, Workloads};
 
