@@ -1,9 +1,8 @@
-//! All that the control plane needs of a host, and of whoever applies its configuration.
+//! All that the control plane needs of a host.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use serde_json::Value;
 
 use crate::types::{HostHeartbeat, WorkloadId, WorkloadSpec, WorkloadStatus};
 
@@ -21,17 +20,4 @@ pub(crate) trait ControlledHost: Send + Sync + 'static {
 
     /// Begins the stop and says `Stopping`, or `NotFound`.
     fn stop(&self, id: &WorkloadId) -> WorkloadStatus;
-}
-
-/// What people and tools ask a host about its configuration; implemented by `daemon`. Calls come from the control
-/// thread: none may block.
-pub(crate) trait ConfigPort: Send + Sync + 'static {
-    /// What runs, what waits, and the last attempts.
-    fn status(&self) -> Value;
-
-    /// Looks at the file; yields the attempt when it has ended, or after a while the number of the one under way.
-    fn reload(&self) -> BoxFuture<'static, Value>;
-
-    /// As a reload, up to its commit: yields the plan, and nothing has changed.
-    fn check(&self) -> BoxFuture<'static, Value>;
 }

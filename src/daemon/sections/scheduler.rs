@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::cluster::placed::Placed;
+use crate::config::port::ConfigPort;
 use crate::config::{Config, Scheduler};
 use crate::control::{self, ChangeError, ControlPlane, Ports, PreparedConnection, RetiredConnection};
 use crate::daemon::draft::Draft;
@@ -117,7 +118,7 @@ impl Prepared for PreparedScheduler {
         let mut live = shared.live();
         match step {
             Step::Join(settings, first) => {
-                let config = Some(Arc::new(Report::new(&shared)) as Arc<dyn control::port::ConfigPort>);
+                let config = Some(Arc::new(Report::new(&shared)) as Arc<dyn ConfigPort>);
                 let ports = Ports { host: Arc::new(Placed(Arc::clone(host))), config };
                 let control = ControlPlane::start(settings, host.id().clone(), ports, first, &shared.control_thread);
                 live.control = Some(Arc::new(control));
