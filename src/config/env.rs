@@ -15,7 +15,11 @@ pub(crate) struct Supervisor {
 
 /// Who is to be told, by `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
 pub(crate) fn supervisor() -> Option<Supervisor> {
-    Supervisor::read(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), std::process::id())
+    let variable = |name: &str| {
+        let (_name, value) = std::env::vars_os().find(|(given, _value)| given == name)?;
+        value.into_string().ok().filter(|value| !value.is_empty())
+    };
+    Supervisor::read(variable, std::process::id())
 }
 
 impl Supervisor {

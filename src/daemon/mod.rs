@@ -6,7 +6,6 @@
 
 mod draft;
 mod forecast;
-mod notify;
 mod report;
 mod scrape;
 mod sections;
@@ -14,6 +13,7 @@ mod shutdown;
 mod signal;
 mod source;
 mod status;
+mod supervisor;
 
 pub use forecast::{Forecast, forecast};
 pub(crate) use source::unreachable_updates;
@@ -28,11 +28,11 @@ use tracing::info;
 
 use crate::admin::{AdminPort as _, Verdict};
 use crate::config::{Config, FlagValue, env};
-use crate::daemon::notify::Notifier;
 use crate::daemon::report::Report;
 use crate::daemon::sections::Shared;
 use crate::daemon::shutdown::Ended;
 use crate::daemon::source::FileSource;
+use crate::daemon::supervisor::Notifier;
 use crate::error::Blame;
 use crate::reload::{Outcome, Reloader, ReloaderParts};
 use crate::task::{ControlThread, Shutdown, spawn};
@@ -146,7 +146,7 @@ impl Host {
         let told = notifier.clone().map(|notifier| {
             let report = Report::new(&shared);
             let is_well = move || report.liveness().iter().all(|check| check.verdict != Verdict::Fail);
-            AbortOnDropHandle::new(spawn("notify", notify::tell(notifier, reloader.clone(), is_well)))
+            AbortOnDropHandle::new(spawn("supervisor", supervisor::tell(notifier, reloader.clone(), is_well)))
         });
         let first = tokio::select! {
             first = reloader.first() => first,

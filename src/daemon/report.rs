@@ -52,7 +52,8 @@ impl AdminPort for Report {
         let status = shared.reload_status();
         let is_applied = shared.reloader().is_some_and(|reloader| reloader.live().borrow().generation.get() > 0);
         checks.push(Check::required("configuration", is_applied, ""));
-        checks.push(Check::told("config", status.last_ok(), if status.last_ok() { "" } else { "rejected" }));
+        let rejected = if status.last_ok() { "" } else { "config: rejected" };
+        checks.push(Check::told("last reload", status.last_ok(), rejected));
         let live = shared.live();
         if let Some(http) = &live.http {
             let detail = format!("{} connections on {}", http.connections(), http.local_addr());

@@ -193,3 +193,24 @@ pub(super) fn switched_off(loaded: &config::Loaded) -> Vec<String> {
         .filter_map(|value| value.key.strip_prefix("plugins.")?.strip_suffix(".enabled").map(str::to_owned))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_is_a_mount_is_warned_of_once_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, token, mountinfo) = (dir.path().join("w.toml"), dir.path().join("token"), dir.path().join("mounts"));
+        let line = |root: &str, point: &Path| format!("9 1 8:1 {root} {} rw - ext4 /dev/sda1 rw\n", point.display());
+        std::fs::write(&mountinfo, line("/a", &file) + &line("/b//deleted", &token) + &line("/", dir.path())).unwrap();
+        let config = Config { referenced_files: vec![token, dir.path().join("other")], ..Config::default() };
+        let found: Vec<String> =
+            unreachable_updates(Some(&file), &config, &mountinfo).iter().map(Problem::to_string).collect();
+        let [of_file, of_token] = found.as_slice() else { panic!("{found:?}") };
+        assert!(of_file.contains("w.toml: this file is a mount of its own: it never sees an update"), "{of_file}");
+        assert!(of_token.contains("token: this file is a mount of its own, and already stale"), "{of_token}");
+        assert!(found.iter().all(|text| text.ends_with("(mount the directory that holds it, without a subPath)")));
+        assert_eq!(unreachable_updates(Some(&file), &config, Path::new("/nowhere")), []);
+    }
+}

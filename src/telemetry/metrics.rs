@@ -208,9 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_metrics_names_each_of_them_and_no_other() {
+        let table = include_str!("../../docs/metrics.md");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `washlet_")?.split_once('`'));
+        let mut told: Vec<&str> = rows.map(|(name, _)| name.trim_end_matches("_total")).collect();
+        told.sort_unstable();
+        assert_eq!(told, METRICS.map(|(name, _help)| name));
+    }
+
+    #[test]
     fn a_histogram_counts_what_took_no_longer_than_each_bound() {
         let mut took = Histogram::default();
-        [1, 40, 40, 60_000].map(|ms| took.observe(Duration::from_millis(ms)));
+        [1, 40, 40, 60_000].into_iter().for_each(|ms| took.observe(Duration::from_millis(ms)));
         let mut metrics = Metrics::default();
         metrics.histogram_with("config_reload_duration_seconds", &[("phase", "prepare")], took);
         let text = metrics.encode();

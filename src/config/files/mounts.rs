@@ -109,7 +109,7 @@ mod tests {
     const LINES: &str = r"1 0 0:96 / / rw,relatime master:37 - overlay overlay rw,lowerdir=/var/lib/containerd/1/fs
 2 1 259:1 /var/lib/kubelet/pods/5d/volume-subpaths/config/washlet/0 /etc/washlet/washlet.toml ro,relatime - ext4 /dev/nvme0n1p1 rw,discard
 3 1 259:1 /var/lib/kubelet/pods/5d/volumes/kubernetes.io~configmap/tls /etc/tls ro,relatime - ext4 /dev/nvme0n1p1 rw
-4 1 8:1 /home/a\040b/ca.pem//deleted /etc/my\040ca\134\011.pem rw,relatime shared:1 - ext4 /dev/sda1 rw
+4 1 8:1 /srv/a\040b/ca.pem//deleted /etc/my\040ca\134\011.pem rw,relatime shared:1 - ext4 /dev/sda1 rw
 5 1 0:20 mnt:[4026532] /run/netns/x rw shared:2 master:1 - nsfs nsfs rw
 6 1 8:1 /old//deleted /srv/key.pem rw - ext4 /dev/sda1 rw
 7 1 8:1 /new /srv/key.pem rw - ext4 /dev/sda1 rw

@@ -190,6 +190,21 @@ mod tests {
     }
 
     #[test]
+    fn the_watchdog_is_fed_only_while_all_is_well() {
+        let name = format!("@washlet-test-{}", uuid::Uuid::new_v4());
+        let manager = UnixDatagram::bind_addr(&address_of(&name).unwrap()).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let supervisor = Supervisor { socket: name, watchdog: Some(Duration::from_secs(1)) };
+        let notifier = Notifier::new(Some(supervisor)).unwrap();
+        let mut text = [0; 64];
+        feed(&notifier, &|| false);
+        assert_eq!(manager.recv(&mut text).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        feed(&notifier, &|| true);
+        let length = manager.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"WATCHDOG=1");
+    }
+
+    #[test]
     fn addresses_are_paths_or_abstract_names() {
         assert_eq!(address_of("/run/notify").unwrap().as_pathname(), Some(std::path::Path::new("/run/notify")));
         assert_eq!(address_of("@a/b").unwrap().as_abstract_name(), Some(&b"a/b"[..]));
