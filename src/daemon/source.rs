@@ -160,11 +160,14 @@ pub(crate) fn unreachable_updates(path: Option<&Path>, config: &Config, mountinf
     mounts.of_files(files).iter().map(Problem::of_mount).collect()
 }
 
-/// `[log]` as the first lines are to look, before the configuration is read for good.
+/// How the first lines are to look, before the configuration is read for good. What they say passes the default filter:
+/// a file that hides errors and is wrong would else end the process without a word.
 pub(super) fn first_log(launch: &Launch) -> Option<config::Log> {
     let layers = Layers::new(launch.clone());
     let read = |path: &PathBuf| read_regular(path, u64::try_from(config::FILE_BYTES_MAX).unwrap_or(u64::MAX)).ok();
-    config::log_of(&layers.with(layers.path.as_ref().and_then(read).as_deref()))
+    let config::Log { level: _, format } =
+        config::log_of(&layers.with(layers.path.as_ref().and_then(read).as_deref()))?;
+    Some(config::Log { format, ..config::Log::default() })
 }
 
 /// Where the values of keys are from; what is in lists is not asked for.
