@@ -5,12 +5,16 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::exit::{Exit, of_problems, print, say};
-use crate::config::files::{REFERENCED_BYTES_MAX, read_regular};
+use crate::config::files::{MOUNTINFO, REFERENCED_BYTES_MAX, read_regular};
 use crate::config::{FILE_BYTES_MAX, FileInput, FlagValue, Loaded, Problem, Problems, Sources, example, load, schema};
-use crate::daemon::{Forecast, forecast};
+use crate::daemon::{Forecast, forecast, unreachable_updates};
 
 pub(super) fn check(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<FlagValue>, as_json: bool) -> Exit {
-    match read_and_load(path, env, flags) {
+    let loaded = read_and_load(path, env, flags).map(|mut loaded| {
+        loaded.warnings.extend(unreachable_updates(path, &loaded.config, Path::new(MOUNTINFO)));
+        loaded
+    });
+    match loaded {
         Err(problems) if as_json => {
             print(&format!("{:#}\n", json!({ "valid": false, "problems": problems.json() })));
             Exit::Configuration

@@ -38,8 +38,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::error;
 
 use crate::config::Scheduler;
+use crate::config::port::ConfigPort;
 use crate::control::link::{LinkId, NewLink};
-use crate::control::port::{ConfigPort, ControlledHost};
+use crate::control::port::ControlledHost;
 use crate::error::Chain;
 use crate::nats::NatsClient;
 use crate::task::{self, Backoff};

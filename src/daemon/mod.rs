@@ -7,27 +7,35 @@
 mod draft;
 mod forecast;
 mod report;
+mod scrape;
 mod sections;
 mod shutdown;
 mod signal;
 mod source;
+mod status;
+mod supervisor;
 
 pub use forecast::{Forecast, forecast};
+pub(crate) use source::unreachable_updates;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
-use crate::config::{Config, FlagValue};
+use crate::admin::{AdminPort as _, Verdict};
+use crate::config::{Config, FlagValue, env};
+use crate::daemon::report::Report;
 use crate::daemon::sections::Shared;
 use crate::daemon::shutdown::Ended;
 use crate::daemon::source::FileSource;
+use crate::daemon::supervisor::Notifier;
 use crate::error::Blame;
 use crate::reload::{Outcome, Reloader, ReloaderParts};
-use crate::task::{ControlThread, Shutdown};
+use crate::task::{ControlThread, Shutdown, spawn};
 use crate::telemetry;
 use crate::types::HostId;
 
@@ -81,7 +89,11 @@ impl RunError {
 /// # Errors
 /// If the host cannot start, or a second signal ended it early.
 pub fn run(launch: Launch) -> Result<(), RunError> {
-    telemetry::install();
+    let logs = telemetry::install();
+    if let Some(log) = source::first_log(&launch) {
+        // Checked: what is wrong with it is said by the first attempt.
+        let _is_a_filter = logs.apply(&log);
+    }
     let workers = workers().map_err(RunError::Threads)?;
     let control = ControlThread::start("washlet-control").map_err(RunError::Threads)?;
     let ended = workers.block_on(async {
@@ -130,7 +142,13 @@ impl Host {
             shutdown: stop.clone(),
         });
         shared.set_reloader(reloader.clone());
-        let reload_task = crate::task::spawn("reload", task.run());
+        let reload_task = spawn("reload", task.run());
+        let notifier = Notifier::new(env::supervisor()).map(Arc::new);
+        let told = notifier.clone().map(|notifier| {
+            let report = Report::new(&shared);
+            let is_well = move || report.liveness().iter().all(|check| check.verdict != Verdict::Fail);
+            AbortOnDropHandle::new(spawn("supervisor", supervisor::tell(notifier, reloader.clone(), is_well)))
+        });
         let first = tokio::select! {
             first = reloader.first() => first,
             signal = signals.next() => {
@@ -152,12 +170,17 @@ impl Host {
         }
         let signal = signals.next().await;
         info!(signal = signal.name(), "draining");
+        if let Some(notifier) = &notifier {
+            notifier.stopping();
+        }
         shared.begin_drain();
         // No reload from here on: what is live is what drains.
         stop.trigger();
         drop(reloader);
         drop(reload_task.await);
-        match shutdown::drain(&shared, &mut signals).await {
+        let ended = shutdown::drain(&shared, &mut signals).await;
+        drop(told);
+        match ended {
             Ended::Drained => Ok(()),
             Ended::Interrupted(signal) => Err(RunError::Interrupted { signal: signal.number() }),
         }

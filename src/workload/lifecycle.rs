@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::error::{Blame, Chain};
 use crate::task::{self, Backoff, Shutdown};
+use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, WorkloadStatus};
 use crate::workload::http::HttpTarget;
 use crate::workload::route::Route;
@@ -125,7 +126,7 @@ impl Workloads {
             self.route(&assembled);
         }
         drop(publishing);
-        log_started(&assembled, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        log_started(&assembled, millis(began.elapsed()));
         Some(status(&assembled.id, WorkloadState::Running, ""))
     }
 

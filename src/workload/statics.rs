@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::error::Chain;
 use crate::plugin::PluginSet;
 use crate::task;
+use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
 use crate::workload::lifecycle::failure;
@@ -58,7 +59,7 @@ impl Workloads {
             self.route(&assembled);
             old
         };
-        log_started(&assembled, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        log_started(&assembled, millis(took));
         match old {
             Some(Phase::Running(old)) => {
                 if let Some((_binding, route)) = &old.route {

@@ -13,6 +13,7 @@ mod workloads;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
@@ -23,7 +24,7 @@ use crate::daemon::draft::Draft;
 use crate::daemon::sections::state::Kept;
 use crate::error::Blame;
 use crate::host::Host;
-use crate::host::http::{HttpRouter, HttpServer};
+use crate::host::http::{HttpRouter, HttpServer, Totals};
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::workload::{Settings, Workloads};
 
@@ -51,6 +52,23 @@ pub(super) struct Live {
     pub(super) admin: Option<AdminServer>,
     /// For the shutdown.
     pub(super) drain: crate::config::Drain,
+}
+
+/// How a plugin is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PluginState {
+    pub(super) id: &'static str,
+    /// `ready`, or what keeps it from being so.
+    pub(super) state: &'static str,
+    /// Since when; `None` if that is not known.
+    pub(super) since: Option<SystemTime>,
+    /// What its backend said last, if that was an error.
+    pub(super) error: Option<String>,
+}
+
+impl PluginState {
+    /// Its calls are answered by its backend.
+    pub(super) const READY: &'static str = "ready";
 }
 
 impl std::fmt::Debug for Live {
@@ -105,10 +123,21 @@ impl Shared {
         self.reloader().map_or_else(ReloadStatus::default, |reloader| reloader.status().borrow().clone())
     }
 
-    /// The ids of the plugins that are on, in their order.
-    pub(super) fn plugins(&self) -> Vec<&'static str> {
+    /// What is live, and what is known of its text; empty before the start.
+    pub(super) fn live_config(&self) -> crate::reload::Live {
+        self.reloader().map_or_else(Default::default, |reloader| reloader.live().borrow().clone())
+    }
+
+    /// What all listeners counted.
+    pub(super) fn http_totals(&self) -> Arc<Totals> {
+        self.router.totals()
+    }
+
+    /// The plugins that are on, in their order.
+    pub(super) fn plugins(&self) -> Vec<PluginState> {
         let Some(host) = self.host() else { return Vec::new() };
-        host.workloads().plugins().plugins().iter().map(|plugin| plugin.id()).collect()
+        let ready = |id| PluginState { id, state: PluginState::READY, since: None, error: None };
+        host.workloads().plugins().plugins().iter().map(|plugin| ready(plugin.id())).collect()
     }
 
     pub(super) fn is_draining(&self) -> bool {

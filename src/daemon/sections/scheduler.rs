@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::cluster::placed::Placed;
 use crate::cluster::resume::resume;
+use crate::config::port::ConfigPort;
 use crate::config::{Config, Scheduler};
 use crate::control::{self, ChangeError, ControlPlane, Ports, PreparedConnection, RetiredConnection};
 use crate::daemon::draft::Draft;
@@ -119,7 +120,7 @@ impl Prepared for PreparedScheduler {
         let mut live = shared.live();
         match step {
             Step::Join(settings, first) => {
-                let config = Some(Arc::new(Report::new(&shared)) as Arc<dyn control::port::ConfigPort>);
+                let config = Some(Arc::new(Report::new(&shared)) as Arc<dyn ConfigPort>);
                 let placed = Placed::new(Arc::clone(host), shared.journal(), shared.workers.clone());
                 // Reserved before anybody can ask: whoever does finds them starting, and none is unknown.
                 if let Some(found) = shared.take_found() {
