@@ -253,6 +253,9 @@ fn metrics(shared: &Shared) -> String {
         metrics.gauge("nats_scheduler_joined", f64::from(u8::from(is_joined)));
     }
     drop(live);
+    for (runtime, tasks) in shared.tasks() {
+        metrics.gauge_with("tasks", &[("runtime", runtime)], count(tasks));
+    }
     metrics.gauge_with("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     metrics.encode()
 }
