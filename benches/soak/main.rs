@@ -39,10 +39,11 @@ fn main() -> ExitCode {
     let reloads = said.map_or(RELOADS, |said| said.parse().expect("soak [RELOADS]: a number"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let (table, process) = runtime.block_on(session::soak(reloads));
+    let (table, process, nats) = runtime.block_on(session::soak(reloads));
     println!("{table}");
     // Fails over warnings that nobody expected.
     runtime.block_on(process.finish());
+    drop(nats);
     let missed = table.missed();
     if missed.is_empty() {
         return ExitCode::SUCCESS;

@@ -73,8 +73,8 @@ struct Session {
     resident: Vec<(f64, f64)>,
 }
 
-/// Runs it; the host is still there, to be ended in order.
-pub(crate) async fn soak(reloads: usize) -> (Table, TestProcess) {
+/// Runs it. The host and its NATS are still there: who prints the table ends them in order.
+pub(crate) async fn soak(reloads: usize) -> (Table, TestProcess, NatsServer) {
     let users = "authorization { users = [ { user: one, password: \"the password of one\" }, \
                  { user: two, password: \"the password of two\" }, { user: soak, password: \"soak\" } ] }";
     let nats = NatsServer::start(users).await;
@@ -93,7 +93,8 @@ pub(crate) async fn soak(reloads: usize) -> (Table, TestProcess) {
         session.resident.push((session.edits as f64, session.process.resident_bytes() as f64 / 1024.0));
     }
     let after = session.held().await;
-    session.finish(served, begun, (before, after)).await
+    let (table, process) = session.finish(served, begun, (before, after)).await;
+    (table, process, nats)
 }
 
 impl Session {
