@@ -74,6 +74,16 @@ impl Held {
         Self { descriptors: count("fd"), threads: count("task"), tasks, watches }
     }
 
+    /// Of each the lesser.
+    pub(crate) fn least(self, other: Self) -> Self {
+        Self {
+            descriptors: self.descriptors.min(other.descriptors),
+            threads: self.threads.min(other.threads),
+            tasks: self.tasks.min(other.tasks),
+            watches: self.watches.min(other.watches),
+        }
+    }
+
     /// Whether nothing is more than `before`.
     pub(crate) fn is_within(&self, before: &Self) -> bool {
         let Self { descriptors, threads, tasks, watches } = *before;

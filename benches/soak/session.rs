@@ -37,8 +37,10 @@ const QUIET: Duration = Duration::from_secs(4);
 /// After an edit, before the next one.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Threads of tokio that do blocking work end when there was none for 10 s.
-const THREADS_LINGER: Duration = Duration::from_secs(12);
+/// How often is looked at what the process holds; the least counts. In between, tokio ends the threads that had no
+/// blocking work for 10 s.
+const LOOKS: usize = 30;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the load is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,9 +230,12 @@ impl Session {
                 .then_some(())
         })
         .await;
-        tokio::time::sleep(THREADS_LINGER).await;
-        let tasks = self.metric("tasks").await as usize;
-        let held = Held::by(self.process.id(), tasks);
+        // Asking for the tasks opens a connection, which the host may still hold a moment later.
+        let mut held = Held::by(self.process.id(), self.metric("tasks").await as usize);
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK_EVERY).await;
+            held = held.least(Held::by(self.process.id(), self.metric("tasks").await as usize));
+        }
         self.commands.set_paused(false);
         held
     }
