@@ -261,7 +261,7 @@ impl Session {
         of_requests(&mut table, &shared, &samples, &periods, served);
         of_commands(&mut table, &answers, &periods);
         of_times(&mut table, live_after, &attempts);
-        table.hold("held after 20 reloads", before, "", true);
+        table.tell("held after 20 reloads", before);
         table.hold("held at the end", after, "no more", after.is_within(&before));
         of_memory(&mut table, &resident);
         (table, process)
