@@ -116,7 +116,6 @@ mod tests {
     use crate::config::files::{ReadFailure, Snapshot, Urgency};
     use crate::reload::{Change, ConfigSource, Loaded, Rejection, ReloaderParts};
     use crate::task::{Shutdown, spawn};
-    use crate::types::HostId;
 
     /// A disk that never answers, once it was read.
     struct Hanging;
@@ -148,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn liveness_fails_while_the_reload_task_is_not_heard_of() {
         let handle = tokio::runtime::Handle::current();
-        let shared = Arc::new(Shared::new(HostId::random(), handle.clone(), handle));
+        let shared = Arc::new(Shared::new(handle.clone(), handle));
         let (reloader, task) = Reloader::new::<()>(ReloaderParts {
             source: Box::new(Hanging),
             sections: Vec::new(),
