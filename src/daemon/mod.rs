@@ -11,6 +11,8 @@ mod sections;
 mod shutdown;
 mod signal;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use forecast::{Forecast, forecast};
 

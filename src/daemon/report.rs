@@ -218,6 +218,7 @@ fn metrics(shared: &Shared) -> String {
     metrics.gauge("config_generation", generation);
     metrics.gauge("generations_retiring", count(status.retiring));
     metrics.counter("retired_forced", count(status.forced));
+    metrics.counter_with("task_restarts", &[("task", "reload")], status.restarts);
     for key in &status.restart_pending {
         metrics.gauge_with("config_restart_pending", &[("key", key)], 1_u64);
     }
@@ -251,6 +252,7 @@ fn metrics(shared: &Shared) -> String {
     if let Some(control) = &live.control {
         let is_joined = *control.state().borrow() == ControlState::Joined;
         metrics.gauge("nats_scheduler_joined", f64::from(u8::from(is_joined)));
+        metrics.counter_with("task_restarts", &[("task", "control")], control.restarts());
     }
     drop(live);
     metrics.gauge_with("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1_u64);

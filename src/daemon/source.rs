@@ -74,9 +74,14 @@ impl Layers {
 
 impl FileSource {
     pub(super) fn new(launch: Launch) -> Self {
+        Self::with_environment(launch, config::env::capture())
+    }
+
+    /// As [`new`](Self::new), whatever the environment of the process says.
+    pub(super) fn with_environment(launch: Launch, env: Vec<(String, String)>) -> Self {
         let layers = Arc::new(Layers {
             path: launch.config_path,
-            env: config::env::capture(),
+            env,
             flags: launch.flags,
             working_dir: std::env::current_dir().unwrap_or_default(),
         });

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{debug, error, info};
 
+use crate::config::files::ReadFailure;
 use crate::error::Blame;
 use crate::reload::plan::Change;
 use crate::types::Generation;
@@ -99,6 +100,8 @@ pub(crate) enum Reason {
     InUse,
     /// A part could not be built.
     Prepare,
+    /// The attempt panicked outside of its parts: a bug.
+    Panic,
 }
 
 impl Reason {
@@ -111,6 +114,7 @@ impl Reason {
             Self::Guard => "guard",
             Self::InUse => "in_use",
             Self::Prepare => "prepare",
+            Self::Panic => "panic",
         }
     }
 }
@@ -132,6 +136,16 @@ impl Rejection {
     /// The content is wrong: only new content helps.
     pub(crate) fn content(reason: Reason, errors: Vec<String>) -> Self {
         Self { reason, blame: Blame::Configuration, passing: false, errors }
+    }
+
+    /// There is nothing to try.
+    pub(super) fn unreadable(failure: &ReadFailure) -> Self {
+        let reason = match failure {
+            ReadFailure::Unsettled { .. } => Reason::Unsettled,
+            ReadFailure::Empty { .. } => Reason::Guard,
+            ReadFailure::Missing { .. } | ReadFailure::Unreadable { .. } => Reason::Missing,
+        };
+        Self::content(reason, vec![failure.to_string()])
     }
 }
 
@@ -213,6 +227,8 @@ pub(crate) struct ReloadStatus {
     pub(crate) checks: u64,
     /// Attempts so far, by why and how they ended.
     pub(crate) totals: BTreeMap<(Trigger, Outcome, Option<Reason>), u64>,
+    /// How often the reload task died and was started again.
+    pub(crate) restarts: u64,
     /// Old parts that still drain.
     pub(crate) retiring: usize,
     /// Old parts' calls and connections that were cut at the deadline, over all attempts.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// All metrics, without the prefix `washlet_` and the suffix `_total` of counters.
-pub(crate) const METRICS: [(&str, &str); 19] = [
+pub(crate) const METRICS: [(&str, &str); 20] = [
     ("build_info", "1, with the version of the process"),
     ("config_checks", "Looks at the configuration that found nothing new"),
     ("config_generation", "Number of the configuration that is live"),
@@ -30,6 +30,7 @@ pub(crate) const METRICS: [(&str, &str); 19] = [
     ("nats_scheduler_joined", "Whether the control plane is joined: 1 or 0"),
     ("plugin_state", "1 for each plugin, with its state"),
     ("retired_forced", "Calls and connections of replaced parts that were cut at the deadline"),
+    ("task_restarts", "Times that a task which must not end died and was started again"),
     ("tls_not_after_timestamp_seconds", "When the certificate that is shown to peers expires, by its use"),
     ("workloads", "Workloads by state"),
 ];
