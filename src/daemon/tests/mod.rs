@@ -240,34 +240,7 @@ async fn whatever_fails_between_any_two_sections_of_the_host_nothing_changes_and
     let (before, tasks) = (rig.objects().await, Handle::current().metrics().num_alive_tasks() + 1);
     assert_eq!(before.greeting, "200 old");
 
-    for (index, saboteur) in rig.saboteurs.iter().enumerate() {
-        for does in [Does::Fail, Does::Panic, Does::Hang] {
-            let what = format!("{does:?} before {} ({index})", saboteur.before);
-            saboteur.set(does);
-            rig.write(&new);
-            let outcome = if does == Does::Hang {
-                // What is newer is what runs: the attempt is given up, and the next one finds nothing to do.
-                let asked = spawn("asked", {
-                    let reloader = rig.reloader.clone();
-                    async move { reloader.trigger(Trigger::Request).await }
-                });
-                saboteur.reached().await;
-                rig.write(&old);
-                let outcome = rig.reload().await;
-                assert_eq!(asked.await.unwrap().unwrap().unwrap().n, outcome.n, "{what}");
-                assert_eq!(outcome.outcome, Outcome::Unchanged, "{what}");
-                outcome
-            } else {
-                let outcome = rig.reload().await;
-                let rejection = outcome.rejection.clone().unwrap_or_else(|| panic!("{what}: {outcome:?}"));
-                assert_eq!((outcome.outcome, rejection.reason), (Outcome::Rejected, Reason::Prepare), "{what}");
-                outcome
-            };
-            assert_eq!(outcome.generation.get(), 1, "{what}");
-            rig.is_as_before(&before, tasks, &what).await;
-        }
-        saboteur.set(Does::Nothing);
-    }
+    nothing_changes_whatever_fails(&rig, &before, tasks, [&old, &new]).await;
 
     // Without a saboteur the same text is applied, all of it.
     rig.write(&new);
@@ -288,6 +261,35 @@ async fn whatever_fails_between_any_two_sections_of_the_host_nothing_changes_and
 
     unchanged_parts_are_the_same_objects(&rig, &new).await;
     a_shutdown_ends_what_hangs(&rig, &old).await;
+}
+
+async fn nothing_changes_whatever_fails(rig: &Rig, before: &Objects, tasks: usize, [old, new]: [&Text; 2]) {
+    for (index, saboteur) in rig.saboteurs.iter().enumerate() {
+        for does in [Does::Fail, Does::Panic, Does::Hang] {
+            let what = format!("{does:?} before {} ({index})", saboteur.before);
+            saboteur.set(does);
+            rig.write(new);
+            let outcome = if does == Does::Hang {
+                // What is newer is what runs: the attempt is given up, and the next one finds nothing to do.
+                let reloader = rig.reloader.clone();
+                let asked = spawn("asked", async move { reloader.trigger(Trigger::Request).await });
+                saboteur.reached().await;
+                rig.write(old);
+                let outcome = rig.reload().await;
+                assert_eq!(asked.await.unwrap().unwrap().unwrap().n, outcome.n, "{what}");
+                assert_eq!(outcome.outcome, Outcome::Unchanged, "{what}");
+                outcome
+            } else {
+                let outcome = rig.reload().await;
+                let rejection = outcome.rejection.clone().unwrap_or_else(|| panic!("{what}: {outcome:?}"));
+                assert_eq!((outcome.outcome, rejection.reason), (Outcome::Rejected, Reason::Prepare), "{what}");
+                outcome
+            };
+            assert_eq!(outcome.generation.get(), 1, "{what}");
+            rig.is_as_before(before, tasks, &what).await;
+        }
+        saboteur.set(Does::Nothing);
+    }
 }
 
 /// An edit of one table touches nothing else.

@@ -55,7 +55,7 @@ async fn a_server_that_says_nothing_costs_no_more_than_the_prepare_timeout_and_l
     let (nats, monitor) = monitored_nats().await;
     let (hole, hole_url) = black_hole();
     let mut file = File::new(free_port()).with("a", "1");
-    file.tables = scheduler(&nats.url(), "1s");
+    file.tables = scheduler(&nats.url(), "10s");
     let good = file.clone();
     let mut process = start(&file.text()).await;
     eventually("the host has joined", PATIENCE, async || (clients(monitor).await.len() == 1).then_some(())).await;
@@ -67,9 +67,9 @@ async fn a_server_that_says_nothing_costs_no_more_than_the_prepare_timeout_and_l
     let old_port = file.port;
     file.port = free_port();
     file.greeters[0].greeting = "never".to_owned();
-    file.tables = scheduler(&hole_url, "1s");
+    file.tables = scheduler(&hole_url, "2s");
     let (reason, error) = refuse(&mut process, &file.text()).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(reason, "prepare");
     assert!(error.starts_with("nats.scheduler: ") && error.contains("prepare_timeout"), "{error}");
     assert_eq!(text_of(old_port, "a.test", "/").await, "1");

@@ -2,12 +2,13 @@
 //!
 //! Time is paused: a step that waits for nothing takes none, and what hangs is over at once.
 
+mod compare;
+mod dice;
 pub(super) mod log;
 mod model;
 mod parts;
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::Level;
 
+use self::dice::Dice;
 use self::log::Captured;
 use self::model::{Expected, Model};
 use self::parts::{Does, NAMES, Retires, Stage, Text, WalkSection, WalkSource};
@@ -48,30 +49,6 @@ async fn after_any_step_of_a_random_walk_status_log_answers_and_what_is_live_agr
         walk.agree();
     }
     walk.end().await;
-}
-
-/// SplitMix64: the same walk for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
 }
 
 struct Walk {
@@ -229,6 +206,12 @@ impl Walk {
         }
     }
 
+    /// One read for each attempt; what took its time may have been followed by a retry.
+    fn has_read_no_more(&self) {
+        let may_be_due = self.model.retry.is_some_and(|(earliest, _)| earliest < Instant::now());
+        assert!(self.reads.lock().unwrap().len() <= usize::from(may_be_due), "reads more than once: {}", self.did);
+    }
+
     /// All at once; they share attempts.
     async fn ask(&mut self, requests: usize, checks: usize, hints: usize) {
         self.say(&format!("{requests} requests, {checks} checks, {hints} hints"));
@@ -252,7 +235,7 @@ impl Walk {
             let expected = self.attempted(Trigger::Check);
             self.answered(&checked, expected.as_ref());
         }
-        assert!(self.reads.lock().unwrap().is_empty(), "one read for each attempt: {}", self.did);
+        self.has_read_no_more();
     }
 
     fn attempted(&mut self, trigger: Trigger) -> Option<Expected> {
@@ -269,14 +252,7 @@ impl Walk {
 
     /// Something arrives while an attempt prepares, and perhaps a newer text with it.
     async fn overtake(&mut self) {
-        let hanging = self.dice.below(NAMES.len());
-        for index in 0..hanging {
-            self.set(index, Does::Prepare);
-        }
-        self.set(hanging, Does::Hang);
-        let group = self.model.group.map_or(0, |group| (group + 1) % 3);
-        let comment = self.dice.next() as u8 % 2;
-        self.write(Some(Text::Good { group, environment: 0, listens: true, comment }));
+        let hanging = self.hang_somewhere();
         self.say("a request");
         let reloader = self.reloader.clone();
         let mut first = Box::pin(reloader.trigger(Trigger::Request));
@@ -321,109 +297,27 @@ impl Walk {
             Some(second) => vec![second.await],
             None => Vec::new(),
         };
-        sleep(MOMENT + self.model.takes(next)).await;
+        let is_awaited = is_overtaken || !second.is_empty();
+        let takes = if is_awaited { Duration::ZERO } else { self.model.takes(next) };
+        sleep(MOMENT + takes).await;
         let expected = self.attempted(next);
         if is_overtaken {
             self.answered(&first, expected.as_ref());
         }
         let expected = if is_overtaken && trigger == Trigger::Check { self.attempted(trigger) } else { expected };
         self.answered(&second, expected.as_ref());
-        assert!(self.reads.lock().unwrap().is_empty(), "one read for each attempt: {}", self.did);
+        self.has_read_no_more();
     }
-
-    fn is_as(&self, outcome: &ReloadOutcome, expected: &Expected) {
-        let rejection = outcome.rejection.as_ref();
-        let is_unchanged = expected.outcome == Outcome::Unchanged;
-        let actual = Expected {
-            trigger: outcome.trigger,
-            outcome: outcome.outcome,
-            reason: rejection.map(|rejection| rejection.reason),
-            passing: rejection.is_some_and(|rejection| rejection.passing),
-            generation: outcome.generation.get(),
-            section: NAMES
-                .into_iter()
-                .find(|name| outcome.errors().first().is_some_and(|error| error.starts_with(&format!("{name}: ")))),
-            changed: expected
-                .changed
-                .iter()
-                .copied()
-                .filter(|key| outcome.changed.iter().any(|c| c.key == *key))
-                .collect(),
-            restart_pending: expected.restart_pending.clone(),
-            // What runs is known by its hash without being loaded again.
-            file_hash: outcome.file_hash.clone().or_else(|| expected.file_hash.clone().filter(|_| is_unchanged)),
-        };
-        assert_eq!(&actual, expected, "{}", self.did);
-        assert_eq!(outcome.changed.len(), expected.changed.len(), "{:?}: {}", outcome.changed, self.did);
-        assert_eq!(outcome.restart_pending, expected.restart_pending, "{}", self.did);
-        assert_eq!(rejection.is_none(), outcome.errors().is_empty());
-    }
-
-    /// Everything that can be seen is as the model says.
-    fn agree(&mut self) {
-        let retiring = self.model.retiring(Instant::now());
-        let Self { model, did, .. } = &*self;
-        for (index, stage) in self.stages.iter().enumerate() {
-            let live = stage.live.lock().unwrap().as_ref().map(|live| live.group.clone());
-            assert_eq!(live, model.live[index], "section {}: {did}", NAMES[index]);
-            let (parts, live) = (stage.parts.get(), isize::from(live.is_some()));
-            let most = live + isize::try_from(retiring).unwrap();
-            assert!(live <= parts && parts <= most, "{parts} parts of {}, {retiring} retire: {did}", NAMES[index]);
-            assert_eq!(stage.drafts.get(), 0, "drafts of {}: {did}", NAMES[index]);
+    /// A section that hangs, and a text with which an attempt gets to it.
+    fn hang_somewhere(&mut self) -> usize {
+        let hanging = self.dice.below(NAMES.len());
+        for index in 0..hanging {
+            self.set(index, Does::Prepare);
         }
-        let live = self.reloader.live().borrow().clone();
-        assert_eq!(
-            (live.generation.get(), &live.config.host.group),
-            (model.generation, &model.group.unwrap().to_string()),
-            "{did}"
-        );
-        assert_eq!(live.config.host.environment, model.environment.to_string(), "{did}");
-        let status = self.reloader.status().borrow().clone();
-        assert_eq!((status.checks, status.retiring, status.forced), (model.checks, retiring, model.forced), "{did}");
-        assert_eq!((&status.totals, status.restarts), (&model.totals, 0), "{did}");
-        assert_eq!(status.last_ok(), model.last_ok(), "{did}");
-        assert_eq!(status.restart_pending, model.restart_pending, "{did}");
-        let first = model.history.len().saturating_sub(20);
-        assert_eq!(status.attempts.len(), model.history.len() - first, "{did}");
-        for (index, (outcome, expected)) in status.attempts.iter().zip(&model.history[first..]).enumerate() {
-            assert_eq!(outcome.n, u64::try_from(first + index + 1).unwrap(), "{did}");
-            self.is_as(outcome, expected);
-        }
-        self.is_logged();
-    }
-
-    /// One line for each attempt, and none for anything else.
-    fn is_logged(&mut self) {
-        let lines = self.log.take();
-        let told = lines.iter().filter(|line| line.message().starts_with("configuration "));
-        let told: Vec<_> = told
-            .map(|line| {
-                assert_eq!(line.level == Level::ERROR, line.message() == "configuration rejected", "{}", self.did);
-                (line.message(), line.field("trigger"), line.field("generation"))
-            })
-            .collect();
-        let new = &self.model.history[self.logged..];
-        let due: Vec<_> = new
-            .iter()
-            .map(|it| {
-                (format!("configuration {}", it.outcome.as_str()), it.trigger.as_str(), it.generation.to_string())
-            })
-            .collect();
-        let due: Vec<_> = due.iter().map(|(message, trigger, n)| (message.as_str(), *trigger, n.as_str())).collect();
-        assert_eq!(told, due, "{}", self.did);
-        self.logged = self.model.history.len();
-    }
-
-    /// At the end nothing is left but what is live.
-    async fn end(mut self) {
-        self.shutdown.trigger();
-        sleep(Duration::from_secs(600)).await;
-        assert_eq!(self.model.retiring(Instant::now()), 0);
-        assert_eq!(self.reloader.status().borrow().retiring, 0);
-        for stage in &self.stages {
-            let is_live = stage.live.lock().unwrap().is_some();
-            assert_eq!((stage.parts.get(), stage.drafts.get()), (isize::from(is_live), 0));
-            assert!(stage.prepared.load(Ordering::SeqCst) > 0);
-        }
+        self.set(hanging, Does::Hang);
+        let group = self.model.group.map_or(0, |group| (group + 1) % 3);
+        let comment = self.dice.next() as u8 % 2;
+        self.write(Some(Text::Good { group, environment: 0, listens: true, comment }));
+        hanging
     }
 }
