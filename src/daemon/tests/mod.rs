@@ -141,13 +141,12 @@ impl Rig {
 
     async fn objects(&self) -> Objects {
         let host = Arc::clone(self.shared.host().unwrap());
-        let live = self.shared.live();
-        let http = live.http.as_ref().unwrap();
-        let port = http.local_addr();
-        let http = (Arc::as_ptr(http) as usize, port);
-        let control = Arc::as_ptr(live.control.as_ref().unwrap()) as usize;
-        let admin = live.admin.as_ref().unwrap().local_addr();
-        drop(live);
+        let (http, control, admin) = {
+            let live = self.shared.live();
+            let http = live.http.as_ref().unwrap();
+            let control = Arc::as_ptr(live.control.as_ref().unwrap()) as usize;
+            ((Arc::as_ptr(http) as usize, http.local_addr()), control, live.admin.as_ref().unwrap().local_addr())
+        };
         let plugins = host.workloads().plugins();
         let plugins = plugins.plugins().iter().map(|it| (it.id(), Arc::as_ptr(it).cast::<()>() as usize)).collect();
         let workloads = host.workloads().list();
@@ -156,7 +155,7 @@ impl Rig {
         let heartbeat = (
             heartbeat.environment,
             heartbeat.labels.get("hostgroup").cloned().unwrap_or_default(),
-            u16::try_from(heartbeat.http_port).unwrap(),
+            heartbeat.http_port,
         );
         Objects {
             http,
@@ -168,7 +167,7 @@ impl Rig {
             nats: self.nats.iter().flat_map(FakeNats::peers).collect(),
             log: telemetry::install().filter(),
             heartbeat,
-            greeting: get(port, "a.test").await,
+            greeting: get(http.1, "a.test").await,
             listeners: self.listeners(),
         }
     }

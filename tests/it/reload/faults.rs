@@ -16,7 +16,7 @@ use crate::support::{FakeServer, NatsServer, PATIENCE, Registry, TestProcess, ev
 const STREAM: u64 = 5;
 
 /// Of a rejected attempt, on average. The goal is 20 ms of a release build.
-const REJECTED_CPU_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 20 });
+const REJECTED_CPU_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 40 } else { 20 });
 
 /// The inode of the socket that listens on `port`, as the kernel tells it of the process.
 fn listener(process: &TestProcess, port: u16) -> Vec<String> {

@@ -15,6 +15,10 @@ impl Dice {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
+    pub(super) fn digit(&mut self, end: u8) -> u8 {
+        u8::try_from(self.next() % u64::from(end)).unwrap()
+    }
+
     pub(super) fn one_in(&mut self, chances: usize) -> bool {
         self.below(chances) == 0
     }

@@ -128,14 +128,14 @@ impl Walk {
     fn any_good(&mut self) -> Text {
         // What listens goes on listening, most of the time: losing that is refused.
         let listens = if self.model.listens { !self.dice.one_in(10) } else { self.dice.one_in(20) };
-        let (group, environment) = (self.dice.next() as u8 % 3, u8::from(self.dice.one_in(4)));
-        Text::Good { group, environment, listens, comment: self.dice.next() as u8 % 2 }
+        let (group, environment) = (self.dice.digit(3), u8::from(self.dice.one_in(4)));
+        Text::Good { group, environment, listens, comment: self.dice.digit(2) }
     }
 
     fn any_text(&mut self) -> Option<Text> {
         match self.dice.below(20) {
             0 => None,
-            1..=2 => Some(Text::Wrong(self.dice.next() as u8 % 2)),
+            1..=2 => Some(Text::Wrong(self.dice.digit(2))),
             3 => Some(Text::LoaderPanics),
             4 => Some(Text::LoaderHangs),
             5 => Some(Text::PlanPanics),
@@ -316,7 +316,7 @@ impl Walk {
         }
         self.set(hanging, Does::Hang);
         let group = self.model.group.map_or(0, |group| (group + 1) % 3);
-        let comment = self.dice.next() as u8 % 2;
+        let comment = self.dice.digit(2);
         self.write(Some(Text::Good { group, environment: 0, listens: true, comment }));
         hanging
     }

@@ -61,6 +61,14 @@ pub(super) struct Model {
     superseded_in_a_row: u32,
 }
 
+/// What is told about an attempt, gathered on the way.
+#[derive(Default)]
+struct Notes {
+    changed: Vec<&'static str>,
+    waiting: Option<Vec<&'static str>>,
+    file_hash: Option<String>,
+}
+
 /// How the steps end before the commit.
 enum End {
     Nothing,
@@ -103,8 +111,9 @@ impl Model {
         let before = self.attempted.clone();
         let is_new = self.attempted.as_ref() != Some(&self.file);
         self.attempted = Some(self.file.clone());
-        let (mut changed, mut waiting, mut file_hash) = (Vec::new(), None, None);
-        let end = self.steps(trigger, is_new, &mut changed, &mut waiting, &mut file_hash, now);
+        let mut notes = Notes::default();
+        let end = self.steps(trigger, is_new, &mut notes, now);
+        let Notes { changed, waiting, file_hash } = notes;
         if is_check {
             self.attempted = before;
         }
@@ -179,7 +188,8 @@ impl Model {
         let is_passed =
             |does: &&Does| matches!(does, Does::Prepare | Does::Nothing | Does::PanicAtDrop | Does::PanicAtCommit);
         let first = self.does.iter().find(|does| !is_passed(does));
-        !is_same && !(self.listens && !listens) && first == Some(&Does::Hang)
+        let is_refused = self.listens && !listens;
+        !is_same && !is_refused && first == Some(&Does::Hang)
     }
 
     fn record(&mut self, expected: Expected) {
@@ -204,15 +214,7 @@ impl Model {
         group.into_iter().chain(listen).collect()
     }
 
-    fn steps(
-        &mut self,
-        trigger: Trigger,
-        is_new: bool,
-        changed: &mut Vec<&'static str>,
-        waiting: &mut Option<Vec<&'static str>>,
-        file_hash: &mut Option<String>,
-        now: Instant,
-    ) -> Result<(), End> {
+    fn steps(&mut self, trigger: Trigger, is_new: bool, notes: &mut Notes, now: Instant) -> Result<(), End> {
         let is_check = trigger == Trigger::Check;
         let rejected = |reason, passing| Err(End::Rejected { reason, passing, section: None });
         if !is_new && !trigger.insists() {
@@ -220,26 +222,26 @@ impl Model {
         }
         let Some(text) = self.file.clone() else { return rejected(Reason::Missing, false) };
         if self.running.as_ref() == Some(&text) {
-            file_hash.clone_from(&Some(text.hash()));
+            notes.file_hash = Some(text.hash());
             return Err(End::Unchanged);
         }
         let (group, environment, listens) = match text {
             Text::Wrong(_) | Text::LoaderPanics => return rejected(Reason::Invalid, false),
             Text::LoaderHangs => return rejected(Reason::Invalid, true),
             Text::PlanPanics => {
-                *file_hash = Some(text.hash());
+                notes.file_hash = Some(text.hash());
                 return rejected(Reason::Panic, true);
             }
             Text::Good { group, environment, listens, .. } => (group, environment, listens),
         };
-        *file_hash = Some(text.hash());
+        notes.file_hash = Some(text.hash());
         let waits = if environment == self.environment { Vec::new() } else { vec!["host.environment"] };
-        *waiting = Some(waits.clone());
-        *changed = self.changed(group, listens);
+        notes.waiting = Some(waits.clone());
+        notes.changed = self.changed(group, listens);
         if self.listens && !listens {
             return rejected(Reason::Guard, false);
         }
-        if changed.is_empty() {
+        if notes.changed.is_empty() {
             if !is_check {
                 (self.restart_pending, self.running) = (waits, Some(text));
             }
