@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,7 @@ type Shared<T> = Result<T, Arc<PullError>>;
 #[derive(Debug)]
 pub(super) struct Images {
     settings: ArcSwap<Settings>,
+    revisions: AtomicU64,
     cache: Arc<Cache>,
     logins: Logins,
     resolving: Flights<AskKey, Shared<Resolved>>,
@@ -49,7 +51,7 @@ pub(super) struct Images {
 
 /// `[registry]`, and how often it was changed: a pull under other settings is not joined.
 #[derive(Debug)]
-struct Settings {
+pub(super) struct Settings {
     revision: u64,
     registry: Registry,
 }
@@ -82,6 +84,13 @@ pub(super) struct Found {
     pub(super) origin: ArtifactOrigin,
 }
 
+impl Settings {
+    /// The size beyond which an artifact is refused.
+    pub(super) fn size_max(&self) -> ByteSize {
+        self.registry.max_artifact_size
+    }
+}
+
 impl Images {
     pub(super) fn open(cache_dir: Option<&Path>, registry: Registry) -> Result<Self, ArtifactError> {
         let cache = Cache::open(cache_dir).map_err(|source| {
@@ -90,6 +99,7 @@ impl Images {
         })?;
         Ok(Self {
             settings: ArcSwap::from_pointee(Settings { revision: 0, registry }),
+            revisions: AtomicU64::new(1),
             cache: Arc::new(cache),
             logins: Logins::new(),
             resolving: Flights::new("artifact manifest"),
@@ -101,12 +111,20 @@ impl Images {
     }
 
     pub(super) fn apply(&self, registry: Registry) {
-        self.settings.rcu(|old| Settings { revision: old.revision + 1, registry: registry.clone() });
+        self.settings.store(self.settings_of(registry));
     }
 
-    /// The size beyond which an artifact is refused.
-    pub(super) fn size_max(&self) -> ByteSize {
-        self.settings.load().registry.max_artifact_size
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Settings for pulls before they are those of everyone.
+    pub(super) fn settings_of(&self, registry: Registry) -> Arc<Settings> {
+        let live = self.settings.load_full();
+        if live.registry == registry {
+            return live;
+        }
+        Arc::new(Settings { revision: self.revisions.fetch_add(1, Ordering::Relaxed), registry })
     }
 
     pub(super) async fn get(
@@ -114,10 +132,10 @@ impl Images {
         text: &str,
         policy: PullPolicy,
         secret: Option<&PullSecret>,
+        settings: Arc<Settings>,
     ) -> Result<Found, ArtifactError> {
         let reference = ImageReference::parse(text)
             .map_err(|source| ArtifactError::ParseReference { text: text.to_owned(), source })?;
-        let settings = self.settings.load_full();
         let deadline = tokio::time::Instant::now() + settings.registry.pull_timeout;
         let login = self.logins.find(reference.registry(), secret, &settings.registry).await;
         let fingerprint = login.fingerprint(reference.registry(), self.cache.key());

@@ -42,6 +42,8 @@ use crate::types::{ArtifactSource, PullPolicy, PullSecret};
 #[derive(Debug, Clone)]
 pub(crate) struct Artifacts {
     images: Arc<Images>,
+    /// None: those that are live at each request.
+    settings: Option<Arc<image::Settings>>,
 }
 
 /// What to get.
@@ -82,7 +84,7 @@ pub(crate) enum ArtifactOrigin {
 impl Artifacts {
     /// Opens the cache directory, or makes a private one. Blocks on the disk for a moment.
     pub(crate) fn open(artifacts: &config::Artifacts, registry: config::Registry) -> Result<Self, ArtifactError> {
-        Ok(Self { images: Arc::new(Images::open(artifacts.cache_dir.as_deref(), registry)?) })
+        Ok(Self { images: Arc::new(Images::open(artifacts.cache_dir.as_deref(), registry)?), settings: None })
     }
 
     /// Pulls begun from now on use `registry`.
@@ -90,16 +92,22 @@ impl Artifacts {
         self.images.apply(registry);
     }
 
+    /// The same artifacts, asked for with `registry` before it is live.
+    pub(crate) fn under(&self, registry: config::Registry) -> Self {
+        Self { images: Arc::clone(&self.images), settings: Some(self.images.settings_of(registry)) }
+    }
+
     /// Gets an artifact. May be dropped at any time; a pull under way goes on for others, and for the cache.
     pub(crate) async fn get(&self, request: ArtifactRequest<'_>) -> Result<Artifact, ArtifactError> {
         let begin = Instant::now();
+        let settings = self.settings.clone().unwrap_or_else(|| self.images.settings());
         let (digest, bytes, origin) = match request.source {
             ArtifactSource::File(path) => {
-                let (digest, bytes) = file::read(path, self.images.size_max()).await?;
+                let (digest, bytes) = file::read(path, settings.size_max()).await?;
                 (digest, bytes, ArtifactOrigin::File)
             }
             ArtifactSource::Oci(text) => {
-                let found = self.images.get(text, request.policy, request.secret).await?;
+                let found = self.images.get(text, request.policy, request.secret, settings).await?;
                 (found.digest, found.bytes, found.origin)
             }
         };

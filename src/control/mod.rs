@@ -23,6 +23,8 @@ pub(crate) mod port;
 mod question;
 mod read;
 mod subject;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
@@ -146,6 +148,11 @@ impl ControlPlane {
     /// Where the host stands with its operator.
     pub(crate) fn state(&self) -> watch::Receiver<ControlState> {
         self.core.state.subscribe()
+    }
+
+    /// How often a task of it died and was started again.
+    pub(crate) fn restarts(&self) -> u64 {
+        self.core.restarts.load(Ordering::Relaxed)
     }
 
     /// Publishes a heartbeat at once: something in it changed that the operator must know.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::artifact::Artifacts;
 use crate::plugin::PluginSet;
 use crate::state::Identity;
-use crate::workload::Workloads;
+use crate::workload::{Settings, Workloads};
 
 /// Empty at the beginning of each attempt.
 #[derive(Debug, Default)]
@@ -15,4 +16,6 @@ pub(super) struct Draft {
     pub(super) workloads: Option<Workloads>,
     /// The plugins that are about to be live.
     pub(super) plugins: Option<Arc<PluginSet>>,
+    /// Likewise the limits of workloads, and the registries they are pulled from.
+    pub(super) policy: Option<(Arc<Settings>, Artifacts)>,
 }

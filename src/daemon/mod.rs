@@ -14,6 +14,8 @@ mod signal;
 mod source;
 mod status;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use forecast::{Forecast, forecast};
 pub(crate) use source::unreachable_updates;

@@ -69,6 +69,7 @@ fn reloads(status: &ReloadStatus, metrics: &mut Metrics) {
     }
     metrics.gauge_with("config_watch_mode", &[("mode", status.watch_mode.as_str())], 1_u64);
     metrics.gauge("generations_alive", count(status.generations.alive()));
+    metrics.counter_with("task_restarts", &[("task", "reload")], status.restarts);
     metrics.gauge("generations_retiring", count(status.retiring));
     for (kind, forced) in &status.forced {
         metrics.counter_with("retired_forced", &[("kind", kind)], count(*forced));
@@ -93,6 +94,7 @@ fn traffic(shared: &Shared, metrics: &mut Metrics) {
     if let Some(control) = &live.control {
         let is_joined = *control.state().borrow() == ControlState::Joined;
         metrics.gauge("nats_scheduler_joined", u64::from(is_joined));
+        metrics.counter_with("task_restarts", &[("task", "control")], control.restarts());
     }
 }
 

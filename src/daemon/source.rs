@@ -41,10 +41,10 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(launch: Launch) -> Self {
+    fn new(launch: Launch, env: Vec<(String, String)>) -> Self {
         let Launch { config_path: path, flags } = launch;
         let working_dir = std::env::current_dir().unwrap_or_default();
-        Self { path, env: config::env::capture(), flags, working_dir }
+        Self { path, env, flags, working_dir }
     }
 
     fn with(&self, bytes: Option<&[u8]>) -> Sources {
@@ -82,7 +82,12 @@ impl Layers {
 
 impl FileSource {
     pub(super) fn new(launch: Launch) -> Self {
-        let layers = Arc::new(Layers::new(launch));
+        Self::with_environment(launch, config::env::capture())
+    }
+
+    /// As [`new`](Self::new), whatever the environment of the process says.
+    pub(super) fn with_environment(launch: Launch, env: Vec<(String, String)>) -> Self {
+        let layers = Arc::new(Layers::new(launch, env));
         let of_files = Arc::clone(&layers);
         let references = Box::new(move |bytes: Option<&[u8]>| of_files.references(bytes));
         let of_doubt = Arc::clone(&layers);
@@ -163,7 +168,7 @@ pub(crate) fn unreachable_updates(path: Option<&Path>, config: &Config, mountinf
 /// How the first lines are to look, before the configuration is read for good. What they say passes the default filter:
 /// a file that hides errors and is wrong would else end the process without a word.
 pub(super) fn first_log(launch: &Launch) -> Option<config::Log> {
-    let layers = Layers::new(launch.clone());
+    let layers = Layers::new(launch.clone(), config::env::capture());
     let read = |path: &PathBuf| read_regular(path, u64::try_from(config::FILE_BYTES_MAX).unwrap_or(u64::MAX)).ok();
     let config::Log { level: _, format } =
         config::log_of(&layers.with(layers.path.as_ref().and_then(read).as_deref()))?;

@@ -4,6 +4,8 @@
 
 mod auth;
 mod event;
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod handover;
 mod servers;
 

@@ -1,5 +1,6 @@
 //! One attempt: read, hash, load, compare, guard, prepare, commit, retire.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tracing::error;
 
 use crate::config::files::{InputHash, ReadFailure, Snapshot, Urgency};
 use crate::error::Blame;
@@ -80,6 +82,8 @@ struct Notes {
     is_told: bool,
     file_hash: Option<String>,
     changed: Vec<Change>,
+    /// Keys that would wait for a restart if this were applied.
+    restart_pending: Option<Vec<Pending>>,
     phases: Vec<(&'static str, Duration)>,
     retirement: Arc<Retirement>,
 }
@@ -132,8 +136,10 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             self.tell(&notes);
         }
         // A check leaves no trace: what it read is still to be attempted.
-        let attempted = (trigger == Trigger::Check).then(|| self.attempted.clone());
-        let ended = self.steps(trigger, inbox, &mut notes).await;
+        let is_check = trigger == Trigger::Check;
+        let attempted = is_check.then(|| self.attempted.clone());
+        let ended = AssertUnwindSafe(self.steps(trigger, inbox, &mut notes)).catch_unwind().await;
+        let ended = ended.unwrap_or_else(|panic| Err(Ended::Rejected(panicked(&*panic))));
         if let Some(attempted) = attempted {
             self.attempted = attempted;
         }
@@ -145,14 +151,19 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             Err(Ended::Superseded) => (Outcome::Superseded, None),
             Err(Ended::Accepted) => (Outcome::Accepted, None),
         };
-        if outcome == Outcome::Superseded && trigger != Trigger::Check {
-            // Should the newer input turn out to be this one again, it is to be tried again.
-            self.attempted = None;
-            self.superseded_in_a_row += 1;
-        } else {
-            self.superseded_in_a_row = 0;
+        match outcome {
+            _ if is_check => {}
+            Outcome::Superseded => {
+                // Should the newer input turn out to be this one again, it is to be tried again.
+                self.attempted = None;
+                self.superseded_in_a_row += 1;
+            }
+            Outcome::Applied | Outcome::Unchanged | Outcome::Rejected | Outcome::Accepted => {
+                self.superseded_in_a_row = 0;
+            }
         }
-        let Notes { input_is_new, is_told: _, file_hash, changed, phases, retirement } = notes;
+        let Notes { input_is_new, is_told: _, file_hash, changed, restart_pending, phases, retirement } = notes;
+        let would_wait = restart_pending.filter(|_| is_check && outcome != Outcome::Rejected);
         Some(ReloadOutcome {
             n: 0,
             at,
@@ -164,7 +175,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             generation: self.live_tx.borrow().generation,
             file_hash,
             changed,
-            restart_pending: self.restart_pending.clone(),
+            restart_pending: would_wait.unwrap_or_else(|| self.restart_pending.clone()),
             phases,
             retirement,
         })
@@ -184,6 +195,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let snapshot = self.read(trigger, inbox, notes).await?;
         let loaded = self.load(&snapshot, inbox, notes).await?;
         let (plan, restart_pending) = self.plan(&loaded, &snapshot, notes)?;
+        notes.restart_pending = Some(restart_pending.clone());
         // The file as it is, not what of it can be live: a cut-off file is refused before a restart would obey it.
         let refusals =
             if plan.is_first { Vec::new() } else { guard(&plan.old, &loaded.config, &loaded.plugins_switched_off) };
@@ -261,7 +273,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let loaded = match loaded {
             Ok(Ok(loaded)) => loaded.map_err(Ended::Rejected)?,
             Ok(Err(panic)) => {
-                tracing::error!(panic = panic_text(&*panic), "loading the configuration panicked");
+                error!(panic = panic_text(&*panic), "loading the configuration panicked");
                 let errors = vec!["cannot load the configuration: its loader panicked, which is a bug".to_owned()];
                 let rejection = Rejection { blame: Blame::Host, ..Rejection::content(Reason::Invalid, errors) };
                 return Err(Ended::Rejected(rejection));
@@ -327,16 +339,18 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         let prepare = prepare_all(&self.sections, plan, draft, plan.new.reload.prepare_timeout);
         let source = &mut self.source;
         let newer_input = async {
+            let mut is_hinted = false;
             loop {
-                let more = inbox.hinted().await;
+                let more = is_hinted || inbox.hinted().await;
                 if !more || !may_supersede {
                     // Everything that arrives is still remembered; it only stops nothing.
                     inbox.collect().await;
                 }
-                match source.read(Urgency::Change).await {
-                    Ok(snapshot) if snapshot.hash != hash => return,
-                    Ok(_) | Err(_) => {}
+                let (read, arrived) = inbox.receive_during(source.read(Urgency::Change)).await;
+                if read.is_ok_and(|snapshot| snapshot.hash != hash) {
+                    return;
                 }
+                is_hinted = arrived;
             }
         };
         let shutdown = &self.shutdown;
@@ -390,4 +404,11 @@ async fn attended<T>(shutdown: &Shutdown, inbox: &mut Inbox, step: impl Future<O
         output = step => Ok(output),
         never = inbox.collect() => match never {},
     }
+}
+
+/// The task lives on, and so does what is live; the input is tried again.
+fn panicked(panic: &(dyn Any + Send)) -> Rejection {
+    error!(panic = panic_text(panic), "an attempt to reload panicked; the configuration runs on");
+    let errors = vec!["the attempt to reload panicked: this is a bug".to_owned()];
+    Rejection { blame: Blame::Host, passing: true, ..Rejection::content(Reason::Panic, errors) }
 }

@@ -51,10 +51,26 @@ impl Inbox {
     /// Waits for something newer than what was received before, however much of it there is.
     pub(super) async fn hinted(&mut self) -> bool {
         let more = self.receive().await;
-        while let Ok(request) = self.requests_rx.try_recv() {
-            self.remember(request);
-        }
+        self.receive_all();
         more
+    }
+
+    /// Waits for `step` and remembers what arrives meanwhile; whether anything did.
+    pub(super) async fn receive_during<T>(&mut self, step: impl Future<Output = T>) -> (T, bool) {
+        let mut step = std::pin::pin!(step);
+        let mut arrived = false;
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut step => return (output, arrived | self.receive_all()),
+                more = self.receive() => {
+                    if !more {
+                        return (step.await, arrived);
+                    }
+                    arrived = true;
+                }
+            }
+        }
     }
 
     /// Remembers what arrives for as long as it is polled.
@@ -65,9 +81,7 @@ impl Inbox {
 
     /// What the next attempt is for and whom it answers. Whatever comes later needs another read.
     pub(super) fn take(&mut self) -> Option<(Trigger, Vec<Answer>)> {
-        while let Ok(request) = self.requests_rx.try_recv() {
-            self.remember(request);
-        }
+        self.receive_all();
         if let Some(trigger) = self.pending.take() {
             return Some((trigger, std::mem::take(&mut self.waiting)));
         }
@@ -75,14 +89,25 @@ impl Inbox {
         (!self.checks.is_empty()).then(|| (Trigger::Check, std::mem::take(&mut self.checks)))
     }
 
-    /// Those whom a superseded attempt left without an answer wait for the next one.
-    pub(super) fn put_back(&mut self, answers: Vec<Answer>) {
+    /// An attempt came to nothing: there is to be another one, which answers those who waited for it.
+    pub(super) fn put_back(&mut self, trigger: Trigger, answers: Vec<Answer>) {
+        self.want(trigger);
         self.waiting.extend(answers);
     }
 
     /// As [`put_back`](Self::put_back), for a check.
     pub(super) fn put_back_checks(&mut self, answers: Vec<Answer>) {
         self.checks.extend(answers);
+    }
+
+    /// Remembers what has arrived; whether anything had.
+    fn receive_all(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(request) = self.requests_rx.try_recv() {
+            self.remember(request);
+            any = true;
+        }
+        any
     }
 
     fn remember(&mut self, request: ReloadRequest) {
@@ -93,12 +118,17 @@ impl Inbox {
             }
             return;
         }
+        self.want(trigger);
+        if let Some(answer_tx) = answer_tx {
+            wait_in(&mut self.waiting, answer_tx);
+        }
+    }
+
+    /// The first hint names the attempt, unless a later one insists on it.
+    fn want(&mut self, trigger: Trigger) {
         // The first hint names the attempt, unless a later one says more.
         if self.pending.is_none_or(|pending| trigger.rank() > pending.rank()) {
             self.pending = Some(trigger);
-        }
-        if let Some(answer_tx) = answer_tx {
-            wait_in(&mut self.waiting, answer_tx);
         }
     }
 }

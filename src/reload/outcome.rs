@@ -109,6 +109,8 @@ pub(crate) enum Reason {
     InUse,
     /// A part could not be built.
     Prepare,
+    /// The attempt panicked outside of its parts: a bug.
+    Panic,
 }
 
 impl Reason {
@@ -121,6 +123,7 @@ impl Reason {
             Self::Guard => "guard",
             Self::InUse => "in_use",
             Self::Prepare => "prepare",
+            Self::Panic => "panic",
         }
     }
 }
@@ -177,10 +180,8 @@ impl Rejection {
         let errors = errors.into_iter().map(Fault::from).collect();
         Self { reason, blame: Blame::Configuration, passing: false, errors }
     }
-}
 
-impl Rejection {
-    /// There is no set of files to work with.
+    /// There is nothing to try.
     pub(super) fn unreadable(failure: &ReadFailure) -> Self {
         let reason = match failure {
             ReadFailure::Unsettled { .. } => Reason::Unsettled,

@@ -41,8 +41,11 @@ impl Drafts {
 
 impl Drop for Drafts {
     fn drop(&mut self) {
-        while let Some(part) = self.0.pop() {
-            drop(part);
+        while let Some((section, part)) = self.0.pop() {
+            // The others are undone all the same, and the process goes on: a second panic would end it.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(part))) {
+                error!(section, panic = panic_text(&*panic), "a section panicked while it was undone");
+            }
         }
     }
 }

@@ -75,6 +75,8 @@ impl Retirement {
 /// What the reload task knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReloadStatus {
+    /// How often the reload task died and was started again.
+    pub(crate) restarts: u64,
     /// The last attempts, oldest first.
     pub(crate) attempts: VecDeque<Arc<ReloadOutcome>>,
     /// Keys that wait for a restart.

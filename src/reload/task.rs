@@ -40,6 +40,8 @@ pub(crate) struct ReloaderTask<D> {
     shutdown: Shutdown,
     pulse: Pulse,
     attempts: u64,
+    /// Those who wait for the attempt under way; they outlive a panic.
+    asking: Vec<Answer>,
 }
 
 impl<D: Default + Send + 'static> ReloaderTask<D> {
@@ -66,6 +68,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
             shutdown,
             pulse,
             attempts: 0,
+            asking: Vec::new(),
         }
     }
 
@@ -86,9 +89,20 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
             Ok(_) => return,
             Err(panic) => return error!(panic = panic_text(&*panic), "the reload task panicked at the start"),
         }
+        let mut pause = Backoff::new(RETRY_FIRST, RETRY_MAX);
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
-            error!(panic = panic_text(&*panic), "the reload task panicked; the configuration runs on");
-            self.status_tx.send_modify(|status| status.is_under_way = false);
+            error!(panic = panic_text(&*panic), "the reload task panicked and starts again; the configuration runs on");
+            self.status_tx.send_modify(|status| {
+                status.restarts += 1;
+                status.is_under_way = false;
+            });
+            // Nobody knows how far it came: it is tried again, for those who wait as well.
+            let asking = std::mem::take(&mut self.asking);
+            self.inbox.put_back(Trigger::Retry, asking);
+            tokio::select! {
+                () = self.shutdown.wait() => {}
+                () = tokio::time::sleep(pause.pause()) => {}
+            }
         }
         drop(hints);
     }
@@ -99,10 +113,14 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
                 self.check(answers).await;
                 continue;
             }
+            self.asking = answers;
             match self.attempt(trigger).await {
                 // Latest wins: they want what comes of the newest input.
-                Some(Outcome::Superseded) if !self.shutdown.is_triggered() => self.inbox.put_back(answers),
-                Some(_) => self.answer(answers),
+                Some(Outcome::Superseded) if !self.shutdown.is_triggered() => {
+                    let asking = std::mem::take(&mut self.asking);
+                    self.inbox.put_back(trigger, asking);
+                }
+                Some(_) => self.answer(),
                 // Only hints without anybody waiting end as a silent check.
                 None => {}
             }
@@ -143,13 +161,14 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         };
         self.attempts += 1;
         let outcome = Arc::new(ReloadOutcome { n: self.attempts, ..report });
-        outcome.log();
         self.schedule_retry(&outcome);
         self.status_tx.send_modify(|status| {
             status.restart_pending.clone_from(self.pipeline.restart_pending());
             status.push(Arc::clone(&outcome));
             status.is_under_way = false;
         });
+        // Last: who reads it in the log finds it in the status.
+        outcome.log();
         Some(outcome.outcome)
     }
 
@@ -174,9 +193,9 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         self.retry_at = is_passing.then(|| Instant::now() + self.retry.pause());
     }
 
-    fn answer(&self, answers: Vec<Answer>) {
+    fn answer(&mut self) {
         let last = self.status_tx.borrow().attempts.back().map(Arc::clone);
-        for answer_tx in answers {
+        for answer_tx in std::mem::take(&mut self.asking) {
             send(answer_tx, last.clone().ok_or(crate::reload::TriggerError::TaskGone));
         }
     }

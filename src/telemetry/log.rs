@@ -56,6 +56,12 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), FilterError> {
 }
 
 impl Logs {
+    /// The filter that is in use.
+    #[cfg(test)]
+    pub(crate) fn filter(&self) -> String {
+        self.filter.with_current(ToString::to_string).unwrap()
+    }
+
     /// From now on lines pass this filter and look like this.
     pub(crate) fn apply(&self, log: &Log) -> Result<(), FilterError> {
         let filter = parse(&log.level)?;

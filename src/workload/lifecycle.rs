@@ -88,11 +88,11 @@ impl Workloads {
         let Starting { id, number, spec, pull, cancel, end_tx } = starting;
         let _reserved = Reserved { workloads: self.clone(), id: id.clone(), number };
         let began = Instant::now();
-        let plugins = self.plugins();
+        let basis = self.basis();
         let built = tokio::select! {
             biased;
             () = cancel.wait() => None,
-            built = self.build(&id, &spec, &plugins, pull) => Some(built),
+            built = self.build(&id, &spec, &basis, pull) => Some(built),
         };
         let end = match built {
             None => None,
@@ -107,8 +107,8 @@ impl Workloads {
     async fn publish(&self, number: StartNumber, assembled: Assembled, began: Instant) -> Option<WorkloadStatus> {
         // A reload that changes the plugins is waited for here; what it left behind is what this is linked against.
         let publishing = self.0.publishing.read().await;
-        let current = self.plugins();
-        let assembled = if Arc::ptr_eq(&assembled.plugins, &current) {
+        let current = self.basis();
+        let assembled = if Arc::ptr_eq(&assembled.plugins, &current.plugins) {
             assembled
         } else {
             let Assembled { id, spec, compiled, .. } = assembled;
@@ -176,8 +176,8 @@ impl Workloads {
                 }
                 // Built first and begun afterwards: while it fails, the record keeps saying why.
                 let began = Instant::now();
-                let plugins = workloads.plugins();
-                let assembled = match workloads.build(&id, &spec, &plugins, Pull::AsAsked).await {
+                let basis = workloads.basis();
+                let assembled = match workloads.build(&id, &spec, &basis, Pull::AsAsked).await {
                     Ok(assembled) => assembled,
                     Err(error) => {
                         let failure = failure(&error);
@@ -186,7 +186,7 @@ impl Workloads {
                             return;
                         }
                         // Told while it was building, when it was not listening.
-                        if !Arc::ptr_eq(&plugins, &workloads.plugins()) {
+                        if !Arc::ptr_eq(&basis.plugins, &workloads.plugins()) {
                             backoff.reset();
                         }
                         continue;

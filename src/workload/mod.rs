@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
 pub(crate) use relink::{RelinkError, Relinked, Replaced};
-pub(crate) use start::{Assembled, Pull, StartError};
+pub(crate) use start::{Assembled, Basis, Pull, StartError};
 pub(crate) use statics::{Adopted, PreparedStatic};
 
 use crate::artifact::Artifacts;
@@ -220,6 +220,11 @@ impl Workloads {
 
     fn linked(&self) -> &LinkedComponents {
         &self.0.linked
+    }
+
+    /// What workloads are built with now.
+    pub(crate) fn basis(&self) -> Basis {
+        Basis { plugins: self.plugins(), settings: self.settings(), artifacts: self.artifacts().clone() }
     }
 
     fn settings(&self) -> Arc<Settings> {

@@ -12,7 +12,7 @@ use crate::plugin::PluginSet;
 use crate::types::WorkloadId;
 use crate::workload::Workloads;
 use crate::workload::http::HttpTarget as _;
-use crate::workload::start::{Assembled, StartError};
+use crate::workload::start::{Assembled, Basis, StartError};
 use crate::workload::table::{Failure, Phase, StartNumber};
 
 /// Why workloads cannot be linked against another set of plugins.
@@ -104,10 +104,11 @@ impl Workloads {
         if !users.is_empty() && in_use == InUse::Refuse {
             return Err(RelinkError::InUse(users));
         }
+        let basis = Basis { plugins: Arc::clone(&plugins), ..self.basis() };
         let mut assembled = Vec::with_capacity(affected.len());
         for (number, old) in affected {
             let new = self
-                .assemble(&old.id, &old.spec, old.compiled.clone(), &plugins)
+                .assemble(&old.id, &old.spec, old.compiled.clone(), &basis)
                 .map_err(|cause| RelinkError::Assemble { id: old.id.clone(), cause })?;
             assembled.push((number, Arc::new(new)));
             // Many workloads are many milliseconds: others get their turn in between.

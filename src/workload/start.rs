@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use tracing::{debug, info, warn};
 
-use crate::artifact::{ArtifactError, ArtifactRequest};
+use crate::artifact::{ArtifactError, ArtifactRequest, Artifacts};
 use crate::engine::compile::{CompileError, Compiled};
 use crate::engine::inspect::Import;
 use crate::engine::link::{self, LinkError, Linked};
@@ -17,10 +17,10 @@ use crate::error::Blame;
 use crate::plugin::{BindError, BindRequest, PluginSet};
 use crate::types::{ComponentName, ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
-use crate::workload::Workloads;
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
 use crate::workload::http::{HttpBinding, HttpTarget as _};
 use crate::workload::route::Route;
+use crate::workload::{Settings, Workloads};
 
 /// Why a workload does not start; the text is what the operator and people read.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +131,14 @@ impl Assembled {
     }
 }
 
+/// What a workload is built with: what is live, or what is about to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Basis {
+    pub(crate) plugins: Arc<PluginSet>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) artifacts: Artifacts,
+}
+
 /// What requests a workload asks for, and what answers them.
 pub(crate) type Routed = (HttpBinding, Arc<Route>);
 
@@ -163,22 +171,28 @@ impl Workloads {
         &self,
         id: &WorkloadId,
         spec: &Arc<WorkloadSpec>,
-        plugins: &Arc<PluginSet>,
+        basis: &Basis,
         pull: Pull,
     ) -> Result<Assembled, StartError> {
         validate(spec)?;
-        let compiled = try_join_all(spec.components.iter().map(|component| self.compile(component, pull))).await?;
-        self.assemble(id, spec, compiled, plugins)
+        let artifacts = &basis.artifacts;
+        let compile = spec.components.iter().map(|component| self.compile(component, artifacts, pull));
+        let compiled = try_join_all(compile).await?;
+        self.assemble(id, spec, compiled, basis)
     }
 
-    async fn compile(&self, component: &ComponentSpec, pull: Pull) -> Result<Arc<Compiled>, StartError> {
+    async fn compile(
+        &self,
+        component: &ComponentSpec,
+        artifacts: &Artifacts,
+        pull: Pull,
+    ) -> Result<Arc<Compiled>, StartError> {
         let request = ArtifactRequest {
             source: &component.image,
             policy: pull.policy(component.pull_policy),
             secret: component.pull_secret.as_ref(),
         };
-        let artifact = self
-            .artifacts()
+        let artifact = artifacts
             .get(request)
             .await
             .map_err(|cause| StartError::Pull { component: component.name.clone(), cause })?;
@@ -196,11 +210,12 @@ impl Workloads {
         id: &WorkloadId,
         spec: &Arc<WorkloadSpec>,
         compiled: Vec<Arc<Compiled>>,
-        plugins: &Arc<PluginSet>,
+        basis: &Basis,
     ) -> Result<Assembled, StartError> {
+        let Basis { plugins, settings, artifacts: _ } = basis;
         warn_without_effect(id, spec);
         let guest_log = Arc::new(GuestLog::new());
-        let memory_limit = self.settings().limits.memory;
+        let memory_limit = settings.limits.memory;
         let mut items = Vec::with_capacity(compiled.len());
         let mut served = Vec::new();
         for (component, compiled) in spec.components.iter().zip(&compiled) {
@@ -223,7 +238,7 @@ impl Workloads {
             }));
             items.push(Item { linked, ctx: item });
         }
-        let route = self.route_of(id, spec, &items)?;
+        let route = self.route_of(id, spec, &items, settings)?;
         Ok(Assembled {
             id: id.clone(),
             spec: Arc::clone(spec),
@@ -236,7 +251,13 @@ impl Workloads {
     }
 
     /// A workload is routed if one of its entries asks for requests and one of its components takes them.
-    fn route_of(&self, id: &WorkloadId, spec: &WorkloadSpec, items: &[Item]) -> Result<Option<Routed>, StartError> {
+    fn route_of(
+        &self,
+        id: &WorkloadId,
+        spec: &WorkloadSpec,
+        items: &[Item],
+        settings: &Settings,
+    ) -> Result<Option<Routed>, StartError> {
         let entry = spec.host_interfaces.iter().find(|entry| entry.is_incoming_http_handler());
         let mut handlers = items.iter().filter(|item| item.linked.http.is_some());
         let (entry, handler) = match (entry, handlers.next()) {
@@ -258,7 +279,7 @@ impl Workloads {
         if !dropped_aliases.is_empty() {
             warn!(workload.id = %id, dropped = ?dropped_aliases, "aliases that are no host names are ignored");
         }
-        let timeout = self.settings().limits.call_timeout;
+        let timeout = settings.limits.call_timeout;
         let route = Route::new(self.engine().clone(), Arc::clone(&handler.ctx), Arc::clone(&handler.linked), timeout);
         Ok(Some((binding, Arc::new(route))))
     }

@@ -7,13 +7,12 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::error::Chain;
-use crate::plugin::PluginSet;
 use crate::task;
 use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
 use crate::workload::lifecycle::failure;
-use crate::workload::start::{Assembled, Pull, StartError, log_started};
+use crate::workload::start::{Assembled, Basis, Pull, StartError, log_started};
 use crate::workload::table::{Phase, StartNumber, Stopped};
 
 /// A static workload that could serve, not yet live.
@@ -37,11 +36,11 @@ impl Workloads {
         &self,
         id: &WorkloadId,
         spec: &Arc<WorkloadSpec>,
-        plugins: &Arc<PluginSet>,
+        basis: &Basis,
     ) -> Result<PreparedStatic, StartError> {
         let began = Instant::now();
-        let (workloads, id, spec, plugins) = (self.clone(), id.clone(), Arc::clone(spec), Arc::clone(plugins));
-        let build = async move { workloads.build(&id, &spec, &plugins, Pull::AsAsked).await };
+        let (workloads, id, spec, basis) = (self.clone(), id.clone(), Arc::clone(spec), basis.clone());
+        let build = async move { workloads.build(&id, &spec, &basis, Pull::AsAsked).await };
         let built = task::spawn_on(&self.0.workers, "prepare-workload", build).await;
         let assembled = match built {
             Ok(built) => built.unwrap_or(Err(StartError::Panicked))?,

@@ -127,3 +127,72 @@ proptest! {
         prop_assert_eq!(left, waiting);
     }
 }
+
+/// `from` with each key that `diff` names as it is in `to`, and all else as it was.
+fn applied(from: &Config, to: &Config, diff: &ConfigDiff) -> Config {
+    let mut result = from.clone();
+    for change in &diff.changed {
+        match change.key.as_str() {
+            "host.group" => result.host.group.clone_from(&to.host.group),
+            "host.name" => result.host.name.clone_from(&to.host.name),
+            "host.environment" => result.host.environment.clone_from(&to.host.environment),
+            "host.labels" => result.host.labels.clone_from(&to.host.labels),
+            "http.listen" => result.http.listen = to.http.listen,
+            "http.max_connections" => result.http.max_connections = to.http.max_connections,
+            "http.request_timeout" => result.http.request_timeout = to.http.request_timeout,
+            "nats.scheduler" => result.nats.scheduler.clone_from(&to.nats.scheduler),
+            "engine.pooling" => result.engine.pooling = to.engine.pooling,
+            "engine.max_instances" => result.engine.max_instances = to.engine.max_instances,
+            "artifacts.cache_dir" => result.artifacts.cache_dir.clone_from(&to.artifacts.cache_dir),
+            "registry.pull_timeout" => result.registry.pull_timeout = to.registry.pull_timeout,
+            "plugins.wasi-keyvalue" => result.plugins.wasi_keyvalue.clone_from(&to.plugins.wasi_keyvalue),
+            "reload.watch" => result.reload.watch = to.reload.watch,
+            "reload.poll_interval" => result.reload.poll_interval = to.reload.poll_interval,
+            key if key.starts_with("registry.hosts.") => result.registry.hosts.clone_from(&to.registry.hosts),
+            key => of_scheduler(&mut result, to, key),
+        }
+    }
+    result
+}
+
+fn of_scheduler(result: &mut Config, to: &Config, key: &str) {
+    let (Some(result), Some(to)) = (&mut result.nats.scheduler, &to.nats.scheduler) else {
+        panic!("{key} of a table that is not there")
+    };
+    match key {
+        "nats.scheduler.urls" => result.connection.urls.clone_from(&to.connection.urls),
+        "nats.scheduler.token" => result.connection.auth.clone_from(&to.connection.auth),
+        "nats.scheduler.inbox_prefix" => result.connection.inbox_prefix.clone_from(&to.connection.inbox_prefix),
+        "nats.scheduler.heartbeat_interval" => result.heartbeat_interval = to.heartbeat_interval,
+        key => panic!("the lines of these tests do not set {key}"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_a_diff_names_is_all_that_leads_from_one_to_the_other_and_back(a in any_config(), b in any_config()) {
+        let (there, back) = (ConfigDiff::between(&a, &b), ConfigDiff::between(&b, &a));
+        let arrived = applied(&a, &b, &there);
+        prop_assert_eq!(&arrived, &b);
+        prop_assert_eq!(applied(&arrived, &a, &back), a);
+        let keys = |diff: &ConfigDiff| diff.changed.iter().map(|change| change.key.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(keys(&there), keys(&back));
+    }
+
+    #[test]
+    fn what_runs_after_there_and_back_is_what_ran_before(a in any_config(), b in any_config()) {
+        let (running, _waiting) = effective(&a, &b);
+        let (back, waiting) = effective(&running, &a);
+        // The name of a host that is known to an operator waits for a restart, whenever it became so.
+        let (mut back, mut first) = (back, a);
+        if back.nats.scheduler.is_some() || running.nats.scheduler.is_some() {
+            back.host.name = None;
+            first.host.name = None;
+        } else {
+            prop_assert_eq!(waiting, Vec::<String>::new());
+        }
+        prop_assert_eq!(back, first);
+    }
+}

@@ -23,7 +23,7 @@ impl PolicySection {
         Self(Arc::clone(shared))
     }
 
-    fn prepare_now(&self, plan: &Plan, draft: &Draft) -> Prepare {
+    fn prepare_now(&self, plan: &Plan, draft: &mut Draft) -> Prepare {
         let Plan { old, new, is_first, .. } = plan;
         let same = old.limits == new.limits
             && old.drain == new.drain
@@ -33,6 +33,9 @@ impl PolicySection {
             return Ok(None);
         }
         let workloads = self.0.workloads(draft)?;
+        // What the same edit adds is pulled from the new registries, and keeps to the new limits.
+        let artifacts = workloads.artifacts().under(new.registry.clone());
+        draft.policy = Some((Arc::new(workload_settings(new)), artifacts));
         Ok(Some(Box::new(PreparedPolicy { shared: Arc::clone(&self.0), workloads, config: Arc::clone(new) })))
     }
 }

@@ -13,7 +13,7 @@ use crate::daemon::sections::Shared;
 use crate::error::{Blame, Chain};
 use crate::reload::{Leftovers, Plan, Prepare, PrepareError, Prepared, Retired, Section};
 use crate::types::WorkloadId;
-use crate::workload::{Adopted, PreparedStatic, StartError, Workloads};
+use crate::workload::{Adopted, Basis, PreparedStatic, StartError, Workloads};
 
 /// Workloads built at once: enough to keep the registry and all compile threads busy.
 const BUILDS_MAX: usize = 8;
@@ -47,14 +47,20 @@ impl WorkloadsSection {
             return Ok(None);
         }
         let workloads = self.0.workloads(draft)?;
-        let plugins = draft.plugins.clone().unwrap_or_else(|| workloads.plugins());
+        let mut basis = workloads.basis();
+        if let Some(plugins) = &draft.plugins {
+            basis.plugins = Arc::clone(plugins);
+        }
+        if let Some((settings, artifacts)) = draft.policy.clone() {
+            basis = Basis { settings, artifacts, ..basis };
+        }
         let limit = plan.is_first.then(|| plan.new.reload.prepare_timeout.mul_f32(FIRST_BUILDS_SHARE));
         let deadline = limit.map(|limit| (limit, Instant::now() + limit));
         let built: Vec<(StaticWorkload, Result<PreparedStatic, StartError>)> = stream::iter(changed)
             .map(|workload| {
-                let (workloads, plugins) = (&workloads, &plugins);
+                let (workloads, basis) = (&workloads, &basis);
                 async move {
-                    let prepare = workloads.prepare_static(&workload.id, &workload.spec, plugins);
+                    let prepare = workloads.prepare_static(&workload.id, &workload.spec, basis);
                     let prepared = match deadline {
                         Some((limit, at)) => timeout_at(at, prepare).await.unwrap_or(Err(StartError::NotInTime(limit))),
                         None => prepare.await,

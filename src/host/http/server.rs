@@ -100,6 +100,8 @@ impl HttpServer {
             // A panic in it was logged where it happened.
             let _ended = acceptor.await;
         }
+        // Closed before connections are waited for: the address is free for whoever is to listen there next.
+        drop(sockets);
         self.shared.enter(Phase::Draining);
         let forced = self.shared.wait_until_empty(deadline).await;
         self.shared.enter(Phase::Cut);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fake::{Does, Rig};
 use super::seen;
+use super::walk::log::Captured;
 use crate::error::Blame;
 use crate::reload::*;
 
@@ -277,4 +278,37 @@ async fn the_last_twenty_attempts_are_remembered() {
     }
     let status = rig.reloader.status().borrow().clone();
     assert_eq!(status.attempts.iter().map(|attempt| attempt.n).collect::<Vec<_>>(), (7..=26).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_task_that_dies_is_started_again_and_answers_whoever_waited() {
+    let (log, _guard) = Captured::begin();
+    let rig = Rig::start("a", &["one"]).await;
+    // Logging is the one thing that the task does outside of an attempt.
+    log.kill_at("configuration applied");
+    rig.write("b");
+    let outcome = rig.reload().await;
+    assert_eq!((outcome.n, outcome.trigger, outcome.outcome), (3, Trigger::Retry, Outcome::Unchanged));
+    assert_eq!((rig.group().as_str(), rig.reloader.status().borrow().restarts), ("b", 1));
+    let lines = log.take();
+    let died = lines.iter().find(|line| line.message().starts_with("the reload task panicked")).unwrap();
+    assert_eq!((died.level, died.field("panic")), (tracing::Level::ERROR, "killed on purpose"));
+    rig.write("c");
+    assert_eq!(rig.reload().await.outcome, Outcome::Applied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_during_an_attempt_that_it_makes_obsolete_loses_nobodys_request() {
+    let rig = Rig::start("patient a", &["one"]).await;
+    rig.sections[0].set(Does::Hang);
+    rig.write("patient b");
+    let mut first = Box::pin(rig.reloader.trigger(Trigger::Request));
+    assert!(futures::poll!(&mut first).is_pending());
+    rig.diary.wait_for("prepare one").await;
+    rig.sections[0].set(Does::Prepare);
+    rig.write("patient c");
+    // It is what makes the attempt look; nobody else says that the file has changed.
+    let checked = rig.reloader.trigger(Trigger::Check).await.unwrap();
+    assert_eq!(first.await.unwrap().outcome, Outcome::Applied);
+    assert_eq!((checked.outcome, rig.group().as_str()), (Outcome::Unchanged, "patient c"));
 }

@@ -3,6 +3,7 @@
 mod attempts;
 mod fake;
 mod files;
+mod walk;
 mod watching;
 
 use std::time::Duration;

@@ -1,12 +1,14 @@
 //! The file is edited while the host runs: what is valid is live, what is not changes nothing.
 
 mod edit;
+mod faults;
 mod file;
 mod guards;
 mod in_flight;
 mod plugins;
 mod settings;
 mod under_load;
+mod wander;
 
 use std::net::SocketAddr;
 
