@@ -15,8 +15,8 @@ use tempfile::{NamedTempFile, TempDir};
 use tracing::{debug, warn};
 
 use super::credentials::Fingerprint;
-use super::digest::Digest;
-use super::reference::ImageReference;
+use crate::types::digest::Digest;
+use crate::types::reference::ImageReference;
 use crate::error::Chain;
 
 /// Starts the names of files being written.

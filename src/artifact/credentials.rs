@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::digest::hex;
-use super::reference::canonical_registry;
+use crate::types::digest::hex;
+use crate::types::reference::canonical_registry;
 use crate::config::{Registry, Secret};
 use crate::task;
 use crate::types::PullSecret;

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::cache::Cache;
 use super::content::check_component;
-use super::digest::Digest;
+use crate::types::digest::Digest;
 use super::error::{Detail, PullError};
 use crate::task;
 

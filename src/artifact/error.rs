@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::content::ContentError;
 use super::credentials::LoginSource;
-use super::digest::Digest;
+use crate::types::digest::Digest;
 use super::manifest::{ManifestError, shortened};
-use super::reference::ReferenceError;
+use crate::types::reference::ReferenceError;
 use crate::error::{Blame, Chain};
 use crate::types::ByteSize;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::content::check_component;
-use super::digest::Digest;
+use crate::types::digest::Digest;
 use super::error::ArtifactError;
 use crate::task;
 use crate::types::ByteSize;

@@ -8,11 +8,11 @@ use futures::StreamExt as _;
 use tracing::debug;
 
 use super::cache::Cache;
-use super::digest::Digest;
+use crate::types::digest::Digest;
 use super::download::Download;
 use super::error::{Again, PullError};
 use super::manifest::{self, Layer, Manifest, ManifestError};
-use super::reference::ImageReference;
+use crate::types::reference::ImageReference;
 use super::registry::{Access, Repository};
 use crate::error::Chain;
 use crate::task::Backoff;

@@ -134,6 +134,6 @@ fn parse(report: &mut Report, file: &FileInput) -> Option<Dict> {
         report.error_in_file("the file is empty: if the defaults are meant, say so in a comment line");
         return None;
     }
-    report.text = text.to_owned();
+    report.read(text);
     document::parse(report)
 }

@@ -76,10 +76,7 @@ impl Walk<'_> {
         match self.report.origins.get(path).unwrap_or(&Origin::Default) {
             Origin::Default => "default".to_owned(),
             Origin::File => match self.report.spans.get(path) {
-                Some(span) => {
-                    let before = self.report.text.get(..span.key.start).unwrap_or_default();
-                    format!("{}:{}", self.report.file, before.matches('\n').count().saturating_add(1))
-                }
+                Some(span) => format!("{}:{}", self.report.file, self.report.line_of(span.key.start)),
                 None => self.report.file.clone(),
             },
             Origin::Variable(name) | Origin::Flag(name) => name.clone(),

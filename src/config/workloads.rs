@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -11,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::host::is_dns_subdomain;
 use crate::config::path::{index, join};
 use crate::config::resolve::Resolver;
-use crate::config::scalar::FileSize;
+use crate::config::scalar::{FilePort, FileSize};
+use crate::types::host_name::normal_host;
+use crate::types::reference::{ImageReference, ReferenceError};
 use crate::types::{
-    ArtifactSource, ComponentName, ComponentSpec, LocalResources, Millicores, PullPolicy, VolumeMount, WorkloadId,
+    AllowError, AllowedHost, AllowedIpName, ArtifactSource, ComponentName, ComponentSpec, LocalResources, Millicores, PullPolicy, VolumeMount, WorkloadId,
     WorkloadOrigin, WorkloadSpec,
 };
 use crate::wit::WitInterface;
@@ -103,7 +106,7 @@ pub(crate) struct FileComponent {
     /// Names it may resolve. Empty: none.
     pub(super) allowed_ip_name_lookups: Vec<String>,
     /// Ports of the machine's loopback it may reach. Empty: none.
-    pub(super) allowed_host_loopback_ports: Vec<String>,
+    pub(super) allowed_host_loopback_ports: Vec<FilePort>,
 }
 
 /// The one long-running component of a workload.
@@ -134,7 +137,7 @@ pub(crate) struct FileService {
     /// Names it may resolve. Empty: none.
     pub(super) allowed_ip_name_lookups: Vec<String>,
     /// Ports of the machine's loopback it may reach. Empty: none.
-    pub(super) allowed_host_loopback_ports: Vec<String>,
+    pub(super) allowed_host_loopback_ports: Vec<FilePort>,
 }
 
 /// A volume of a workload: a directory of its own, or one of the machine.
@@ -193,9 +196,11 @@ pub(super) fn resolve(workloads: Vec<FileWorkload>, cx: &mut Resolver<'_>) -> Ve
     for (i, workload) in workloads.into_iter().enumerate() {
         let path = index("workloads", i);
         let id = WorkloadId::of_static(&workload.namespace, &workload.name);
-        if let Some(first) = seen.insert(id.clone(), join(&path, "name")) {
+        let name = join(&path, "name");
+        let first: &mut String = seen.entry(id.clone()).or_insert_with(|| name.clone());
+        if *first != name {
             let message = format!("workload {}/{} is listed twice", workload.namespace, workload.name);
-            cx.error_both(&join(&path, "name"), &first, &message);
+            cx.error_both(&name, first, &message);
         }
         resolved.push(workload.resolve(&path, id, cx));
     }
@@ -212,16 +217,28 @@ impl FileWorkload {
         }
         let at = join(path, "host_interfaces");
         let host_interfaces = host_interfaces.into_iter().enumerate();
-        let host_interfaces = host_interfaces.filter_map(|(i, it)| it.resolve(&index(&at, i), cx)).collect();
+        let mut has_route = false;
+        let host_interfaces = host_interfaces.filter_map(|(i, it)| {
+            let at = index(&at, i);
+            let interface = it.resolve(&at, cx)?;
+            // As at the start of a workload: the first one counts.
+            if interface.is_incoming_http_handler() && !std::mem::replace(&mut has_route, true) {
+                check_route(&interface, &at, cx);
+            }
+            Some(interface)
+        });
+        let host_interfaces = host_interfaces.collect();
         let volumes = BTreeSet::from_iter(volumes.into_iter().map(|volume| volume.name));
         let mut names = BTreeMap::new();
         let mut file_digests = Vec::new();
         let mut resolved = Vec::with_capacity(components.len());
         for (i, component) in components.into_iter().enumerate() {
             let at = index(&join(path, "components"), i);
-            if let Some(first) = names.insert(component.name.clone(), join(&at, "name")) {
+            let at_name = join(&at, "name");
+            let first: &mut String = names.entry(component.name.clone()).or_insert_with(|| at_name.clone());
+            if *first != at_name {
                 let message = format!("two components of this workload are called {}", component.name);
-                cx.error_both(&join(&at, "name"), &first, &message);
+                cx.error_both(&at_name, first, &message);
             }
             for (i, mount) in component.volume_mounts.iter().enumerate() {
                 if !volumes.contains(&mount.name) {
@@ -283,6 +300,8 @@ impl FileComponent {
             let FileVolumeMount { name, mount_path, read_only } = mount;
             VolumeMount { name, mount_path, read_only }
         });
+        check_each::<AllowedHost>(&join(path, "allowed_hosts"), &allowed_hosts, "*.example.com", cx);
+        check_each::<AllowedIpName>(&join(path, "allowed_ip_name_lookups"), &allowed_ip_name_lookups, "*.example.com", cx);
         let local_resources = LocalResources {
             memory_limit: memory_limit.map(|size| size.0),
             cpu_limit: cpu_limit.map(Millicores),
@@ -291,7 +310,7 @@ impl FileComponent {
             volume_mounts: volume_mounts.collect(),
             allowed_hosts,
             allowed_ip_name_lookups,
-            allowed_host_loopback_ports,
+            allowed_host_loopback_ports: allowed_host_loopback_ports.into_iter().map(|FilePort(port)| port).collect(),
         };
         let image = resolve_image(&join(path, "image"), &image, digests, cx)?;
         Some(ComponentSpec {
@@ -318,12 +337,54 @@ impl FilePullPolicy {
     }
 }
 
-/// A `file:` image is read and digested; of an OCI reference only the outline is checked, the rest is the registry's.
+/// Each element of a list of hosts or names. What is in front of an `@` may be a password: then no reason is given.
+fn check_each<T: FromStr<Err = AllowError>>(path: &str, entries: &[String], example: &str, cx: &mut Resolver<'_>) {
+    for (i, entry) in entries.iter().enumerate() {
+        if let Err(reason) = entry.parse::<T>() {
+            let reason = if entry.contains('@') { AllowError::UserInfo } else { reason };
+            cx.error(&index(path, i), format!("expected a host such as \"{example}\": {reason}"));
+        }
+    }
+}
+
+/// What a workload's start would find out only after pulling and compiling. Values are not repeated: the settings of
+/// an interface may be secrets.
+fn check_route(interface: &WitInterface, path: &str, cx: &mut Resolver<'_>) {
+    let at = |key: &str| join(&join(path, "config"), key);
+    let value = |key: &str| interface.config.get(key).map(String::as_str).filter(|value| !value.is_empty());
+    let (host, aliases) = (value("host"), value("host-aliases").unwrap_or_default());
+    if host.is_some_and(|host| normal_host(host).is_none()) {
+        cx.error(&at("host"), "expected a host name such as \"shop.example\" or \"*.shop.example\"");
+    }
+    let (names, others): (Vec<_>, Vec<_>) = aliases
+        .split(',')
+        .map(str::trim)
+        .filter(|alias| !alias.is_empty())
+        .partition(|alias| normal_host(alias).is_some());
+    if !others.is_empty() {
+        let message = format!("{} of {} aliases are no host names", others.len(), others.len() + names.len());
+        cx.warning(&at("host-aliases"), &message);
+    }
+    if interface.config.get("path").is_some_and(|path| !path.starts_with('/')) {
+        cx.error(&at("path"), "expected a path that begins with `/`");
+    }
+}
+
+/// A `file:` image is read and digested; an OCI reference is checked as far as its text goes.
 fn resolve_image(path: &str, image: &str, digests: &mut Vec<String>, cx: &mut Resolver<'_>) -> Option<ArtifactSource> {
     let Some(file) = image.strip_prefix("file:") else {
-        let has_bad_character = image.contains(|c: char| c.is_whitespace() || c.is_control());
-        if image.is_empty() || image.contains("://") || has_bad_character {
-            cx.error(path, "expected an image such as \"ghcr.io/owner/name:1.0\" or \"file:./name.wasm\"");
+        if let Err(error) = ImageReference::parse(image) {
+            // The reason quotes the text, which may hold user information.
+            let hint = match error {
+                _ if image.starts_with(['.', '/']) => format!("did you mean \"file:{image}\"?"),
+                ReferenceError::Digest { .. } => "a digest is `sha256:` and 64 hex digits".to_owned(),
+                ReferenceError::Tag(_) => "the tag is empty or misspelt".to_owned(),
+                ReferenceError::Repository(_) => "owner and name are in lower case".to_owned(),
+                ReferenceError::Registry(_) => "the registry is none".to_owned(),
+                ReferenceError::RepositoryLength | ReferenceError::Unresolved => error.to_string(),
+            };
+            let message = "expected an image such as \"ghcr.io/owner/name:1.0\" or \"file:./name.wasm\"";
+            cx.error_with_hint(path, message, Some(hint));
             return None;
         }
         return Some(ArtifactSource::Oci(image.to_owned()));
