@@ -11,12 +11,12 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 
 use super::credentials::{Login, LoginSource};
-use crate::types::digest::Digest;
 use super::error::{Detail, PullError, Step};
 use super::manifest::MANIFEST_TYPES;
-use crate::types::reference::{ImageReference, Version};
 use crate::config::Registry;
 use crate::task;
+use crate::types::digest::Digest;
+use crate::types::reference::{ImageReference, Version};
 
 /// How to reach one registry.
 #[derive(Debug, Clone)]

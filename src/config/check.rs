@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
-use crate::config::hint::{long_for, nearest, short_for};
+use crate::config::hint::{long_for, nearest, nearest_within, short_for};
 use crate::config::kind::{Below, KindError, name_of};
 use crate::config::path::{index, join};
 use crate::config::report::{Origin, Report};
@@ -15,6 +15,15 @@ use crate::config::table::{Kind, Node, Secrecy, Shape};
 pub(crate) fn check(root: &Node, merged: &Merged, report: &mut Report) -> Dict {
     let mut checker = Checker { root, merged, report, is_refused: false };
     checker.table(root, "", &merged.dict)
+}
+
+/// What an unknown key may be.
+enum Meant<'k> {
+    /// This key of the same table.
+    Sibling(&'k str),
+    /// A key of other tables, in words.
+    Elsewhere(String),
+    Unknown,
 }
 
 struct Checker<'a> {
@@ -130,7 +139,8 @@ impl Checker<'_> {
             }
             (Kind::Map, Value::Dict(tag, dict)) => {
                 let is_right = |key: &str| !self.report.is_tainted(&join(path, key));
-                let part = dict.iter().filter(|(key, _)| is_right(key)).map(|(key, value)| (key.clone(), value.clone()));
+                let part =
+                    dict.iter().filter(|(key, _)| is_right(key)).map(|(key, value)| (key.clone(), value.clone()));
                 Some(Value::Dict(*tag, part.collect()))
             }
             // A whole table, or a list, in place of a value may hold anything, a secret too.
@@ -179,24 +189,32 @@ impl Checker<'_> {
             // It may be the misspelt name of a secret.
             self.mask(&at, value);
         }
-        let siblings = || fields.keys().map(String::as_str).filter(|sibling| !dict.contains_key(*sibling));
-        let near = nearest(key, siblings()).or_else(|| nearest(key, fields.keys().map(String::as_str)));
-        let elsewhere = || self.elsewhere(key);
-        let near = near.or_else(|| short_for(key, siblings()));
-        let hint = match near.ok_or_else(elsewhere).or_else(|hint| match (hint, long_for(key, siblings())) {
-            (None, Some(near)) => Ok(near),
-            (hint, _) => Err(hint),
-        }) {
-            Ok(near) => {
+        let hint = match self.meant(fields, dict, key) {
+            Meant::Sibling(near) => {
                 // Rules that miss the key that was meant would only repeat it.
                 if !dict.contains_key(near) {
                     self.report.taint(join(path, near));
                 }
                 Some(format!("did you mean `{near}`?"))
             }
-            Err(hint) => hint,
+            Meant::Elsewhere(hint) => Some(hint),
+            Meant::Unknown => None,
         };
         self.report.error_at_key(&at, "unknown key", hint);
+    }
+
+    /// What an unknown key most likely is, those keys first that nobody has set yet.
+    fn meant<'k>(&self, fields: &'k BTreeMap<String, Node>, dict: &Dict, key: &str) -> Meant<'k> {
+        let is_said = |key: &str| dict.get(key).is_some_and(|value| self.merged.origin(value) != Origin::Default);
+        let all = || fields.keys().map(String::as_str);
+        let free = || all().filter(|sibling| !is_said(sibling));
+        let slip = nearest_within(2, key, free()).or_else(|| nearest_within(2, key, all()));
+        if let Some(near) = slip.or_else(|| short_for(key, free())).or_else(|| short_for(key, all())) {
+            return Meant::Sibling(near);
+        }
+        let elsewhere = self.elsewhere(key).map(Meant::Elsewhere);
+        let far = || nearest(key, free()).or_else(|| long_for(key, free())).map(Meant::Sibling);
+        elsewhere.or_else(far).unwrap_or(Meant::Unknown)
     }
 
     /// The other tables that have a key of that name; those whose key can be used, if there are any.

@@ -15,10 +15,9 @@ pub(crate) fn parse(report: &mut Report) -> Option<Dict> {
     let text = report.text.clone();
     let (table, errors) = DeTable::parse_recoverable(&text);
     if !errors.is_empty() {
-        let found = errors.iter().map(|error| Mistake {
-            span: error.span().unwrap_or(0..0),
-            message: error.message().to_owned(),
-        });
+        let found = errors
+            .iter()
+            .map(|error| Mistake { span: error.span().unwrap_or(0..0), message: error.message().to_owned() });
         for Mistake { span, message } in syntax::mistakes(&text, found.collect()) {
             report.syntax_error(span, &message);
         }
@@ -83,8 +82,8 @@ impl Tree<'_> {
     fn remember(&mut self, path: &str, key: Range<usize>, value: &Spanned<DeValue<'_>>) {
         let mut at = value.span();
         // A table that only its children made, as `[[a.b]]` makes `a`, begins where their header does.
-        if at == key && matches!(value.get_ref(), DeValue::Table(_)) {
-            let before = self.report.text.get(..key.start).unwrap_or_default();
+        let (before, itself) = self.report.text.split_at_checked(key.start).unwrap_or_default();
+        if at == key && matches!(value.get_ref(), DeValue::Table(_)) && !itself.starts_with('{') {
             at.start = before.trim_end_matches('[').len();
         }
         self.report.spans.insert(path.to_owned(), Span { key, value: at });

@@ -3,9 +3,14 @@
 /// The word nearest to `word`, if it is near enough to have been meant: at most 2 edits, or a third of its length; in
 /// a word of up to three letters 1, since nearly every short word is two edits from some other.
 pub(crate) fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_within(usize::MAX, word, words)
+}
+
+/// As [`nearest`], at most `edits` away.
+pub(crate) fn nearest_within<'a>(edits: usize, word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let length = word.chars().count();
-    let limit = if length <= 3 { 1 } else { (length / 3).max(2) }.min(length.saturating_sub(1));
+    let limit = if length <= 3 { 1 } else { (length / 3).max(2) }.min(length.saturating_sub(1)).min(edits);
     let rated = words.map(|near| {
         let folded = near.to_ascii_lowercase();
         let distance = strsim::osa_distance(&word, &folded);
@@ -30,9 +35,8 @@ pub(crate) fn short_for<'a>(word: &str, words: impl Iterator<Item = &'a str>) ->
 pub(crate) fn long_for<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let words: Vec<&str> = words.collect();
     let only = |is_meant: &dyn Fn(&str, &str) -> bool| only(word, &words, is_meant);
-    only(&has_parts_of).or_else(|| {
-        only(&|word, other| is_long_enough(other) && (word.starts_with(other) || word.ends_with(other)))
-    })
+    only(&has_parts_of)
+        .or_else(|| only(&|word, other| is_long_enough(other) && (word.starts_with(other) || word.ends_with(other))))
 }
 
 fn only<'a>(word: &str, words: &[&'a str], is_meant: &dyn Fn(&str, &str) -> bool) -> Option<&'a str> {

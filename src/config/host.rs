@@ -84,7 +84,10 @@ impl FileHost {
             if key == "hostgroup" {
                 cx.error(&path, "the label `hostgroup` is set by host.group");
             } else if !is_label_key(key) {
-                cx.error_at_key(&path, "expected a label name: letters, digits, `-`, `_` and `.`, at most 63 characters");
+                cx.error_at_key(
+                    &path,
+                    "expected a label name: letters, digits, `-`, `_` and `.`, at most 63 characters",
+                );
             } else if !is_label_value(value) {
                 cx.error(&path, LABEL_VALUE);
             }

@@ -30,11 +30,13 @@ pub mod rules;
 mod scalar;
 pub mod schema;
 pub mod secret;
+mod server_url;
 mod snippet;
 mod source;
 mod syntax;
 mod table;
 mod variables;
+mod workload_rules;
 pub mod workloads;
 
 use std::collections::BTreeMap;

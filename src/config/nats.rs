@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
-use crate::config::path::{index, join};
+use crate::config::path::join;
 use crate::config::resolve::{FileKind, Resolver};
 use crate::config::scalar::{FileDuration, FileUrl};
+use crate::config::server_url::{is_subject_prefix, resolve_urls};
 
 /// Both planes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -377,37 +378,4 @@ impl FileNatsTls {
         };
         NatsTls { ca, client, first }
     }
-}
-
-fn resolve_urls(path: &str, urls: Vec<FileUrl>, cx: &mut Resolver<'_>) -> Vec<Secret> {
-    if urls.is_empty() {
-        cx.error(path, "expected at least one URL such as \"nats://localhost:4222\"");
-    }
-    for (i, FileUrl(text)) in urls.iter().enumerate() {
-        if !is_server_url(text) {
-            cx.error(&index(path, i), "expected a URL such as \"nats://localhost:4222\" (nats, tls, ws or wss)");
-        }
-    }
-    urls.into_iter().map(|FileUrl(text)| Secret::new(text)).collect()
-}
-
-/// `[scheme://][user information@]host[:port]`, and a path for WebSockets.
-fn is_server_url(text: &str) -> bool {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
-    let Ok(url) = url::Url::parse(&format!("{scheme}://{rest}")) else { return false };
-    let is_web_socket = matches!(scheme, "ws" | "wss");
-    let has_path = !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some();
-    let is_of_name = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    let is_host = match url.host_str() {
-        Some(host) if host.starts_with('[') => url.host().is_some_and(|host| matches!(host, url::Host::Ipv6(_))),
-        // Schemes that the URL standard does not know may have anything for a host, percent signs and commas too.
-        Some(host) => !host.is_empty() && host.chars().all(is_of_name),
-        None => false,
-    };
-    (is_web_socket || scheme == "nats" || scheme == "tls") && is_host && (is_web_socket || !has_path)
-}
-
-fn is_subject_prefix(text: &str) -> bool {
-    text.split('.')
-        .all(|token| !token.is_empty() && !token.contains(['*', '>']) && !token.contains(char::is_whitespace))
 }

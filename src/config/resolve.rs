@@ -9,8 +9,8 @@ use crate::config::file::FileConfig;
 use crate::config::hash::sha256_hex;
 use crate::config::pem::{PemError, PemFile};
 use crate::config::report::{Origin, Report};
-use crate::config::scalar::FileDuration;
 use crate::config::rules::{self, Broken};
+use crate::config::scalar::FileDuration;
 use crate::config::{Config, Secret, workloads};
 use crate::error::Chain;
 

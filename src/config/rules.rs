@@ -61,11 +61,8 @@ mod tests {
     #[test]
     fn listeners_overlap_on_one_port_only() {
         let is_taken = |one: &str, other: &str| is_taken_by(one.parse().unwrap(), other.parse().unwrap());
-        for (one, other) in [
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("0.0.0.0:80", "127.0.0.1:80"),
-            ("[::1]:80", "[::]:80"),
-        ] {
+        for (one, other) in [("127.0.0.1:80", "127.0.0.1:80"), ("0.0.0.0:80", "127.0.0.1:80"), ("[::1]:80", "[::]:80")]
+        {
             assert!(is_taken(one, other) && is_taken(other, one), "{one} {other}");
         }
         for (one, other) in [

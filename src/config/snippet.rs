@@ -31,7 +31,8 @@ impl Snippet {
         let at = marked.start.saturating_sub(line_start).min(line.len());
         let (before, behind) = line.split_at_checked(at).unwrap_or((line, ""));
         let is_short = line.char_indices().nth(CHARS_MAX).is_none();
-        let first = if is_short { 0 } else { before.char_indices().rev().take(CHARS_BEFORE).last().map_or(at, |(i, _)| i) };
+        let first =
+            if is_short { 0 } else { before.char_indices().rev().take(CHARS_BEFORE).last().map_or(at, |(i, _)| i) };
         let shown_before = before.get(first..).unwrap_or_default().chars().count();
         let room = CHARS_MAX.saturating_sub(shown_before);
         let last = if is_short { None } else { behind.char_indices().nth(room) };
@@ -77,11 +78,21 @@ impl Snippet {
     pub(super) fn of_syntax(line: &str, at: usize) -> Option<Self> {
         let is_of_key = |c: char| c.is_alphanumeric() || " \t_-.\"'".contains(c);
         let (shown, _hidden) = line.split_once('=').filter(|(key, _)| key.chars().all(is_of_key))?;
+        let start = line.get(..at)?.chars().count();
+        // Behind the first word of `password hunter2 = …` stands what may be meant for a value.
+        let words = shown.trim_start();
+        let indent = shown.len().saturating_sub(words.len());
+        let word_end = words.find(char::is_whitespace).map(|end| end.saturating_add(indent));
+        if let Some((word, rest)) = word_end.and_then(|end| shown.split_at_checked(end))
+            && !rest.trim().is_empty()
+        {
+            let width = word.chars().count();
+            return Some(Self { text: format!("{word} {MASK}"), start: start.min(width.saturating_add(1)), len: 1 });
+        }
         let width = shown.chars().count();
         if width > CHARS_MAX {
             return None;
         }
-        let start = line.get(..at)?.chars().count();
         Some(Self { text: format!("{shown}= {MASK}"), start: start.min(width.saturating_add(2)), len: 1 })
     }
 
@@ -162,6 +173,8 @@ mod tests {
         let text = Snippet::of_syntax("password = \"canary", 18).unwrap().text(3);
         assert_eq!(text, "  |\n3 | password = ***\n  |            ^\n");
         assert_eq!(Snippet::of_syntax("password: canary", 8), None);
+        let text = Snippet::of_syntax(" password canary = 1", 10).unwrap().text(3);
+        assert_eq!(text, "  |\n3 |  password ***\n  |           ^\n");
         assert_eq!(Snippet::of_syntax(&format!("{}=1", "a".repeat(500)), 8), None);
     }
 }

@@ -1,7 +1,10 @@
 //! Loading as a whole: corpora of right and wrong files, layers, secrets.
 
+mod canary;
 mod diff;
 mod example;
+mod mutations;
+mod typos;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -246,7 +249,7 @@ fn wrong_bytes_are_refused_before_they_are_parsed() {
         load(&Sources { file: Some(file), ..Sources::default() }, &no_files).unwrap_err().to_string()
     };
     assert!(load_bytes(b" \n\t".to_vec()).starts_with("w.toml: the file is empty"));
-    assert!(load_bytes(b"# \n# \xff".to_vec()).starts_with("w.toml: line 2 is not UTF-8 text"));
+    assert!(load_bytes(b"# \n# \xff".to_vec()).starts_with("w.toml:2:3: this byte is not UTF-8 text"));
     assert!(load_bytes(vec![b'#'; FILE_BYTES_MAX + 1]).starts_with("w.toml: the file is larger than 1 MiB"));
 }
 
