@@ -42,6 +42,14 @@ pub(super) fn check_route(interface: &WitInterface, path: &str, cx: &mut Resolve
         let message = format!("{} of {} aliases are no host names", others.len(), others.len() + names.len());
         cx.warning(&at("host-aliases"), &message);
     }
+    let has_name = host.is_some() || !names.is_empty();
+    // A setting of a wrong type was left out already.
+    if !has_name && !cx.is_tainted(path) {
+        cx.error_at_key(
+            &join(path, "interface"),
+            "nothing is routed here without `host` or `host-aliases` in `config`",
+        );
+    }
     if interface.config.get("path").is_some_and(|path| !path.starts_with('/')) {
         cx.error(&at("path"), "expected a path that begins with `/`");
     }

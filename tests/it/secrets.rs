@@ -9,7 +9,7 @@ const BIRD: &str = "c4n4ry";
 
 /// All secrets that can be used, from the file, from a variable and from files beside it.
 fn config(admin: u16, nats: &str, more: &str) -> String {
-    let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/http-hello-p2.wasm");
+    let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart/hello.wasm");
     format!(
         r#"
 {more}

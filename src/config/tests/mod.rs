@@ -144,6 +144,10 @@ fn a_thousand_workloads_load() {
     let text: String = (0..1000).map(workload).collect();
     let loaded = load_text(&text).unwrap();
     assert_eq!(loaded.config.workloads.len(), 1000);
+    let wrong = (0..20).fold(text, |text, i| text.replace(&format!("'a/b:{}'\n", i * 50), "'./b'\n"));
+    let begun = std::time::Instant::now();
+    assert_eq!(load_text(&wrong).unwrap_err().errors(), 20);
+    eprintln!("1,000 workloads with 20 errors: {:?}", begun.elapsed());
 }
 
 #[test]
