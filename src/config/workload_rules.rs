@@ -38,7 +38,7 @@ pub(super) fn check_route(interface: &WitInterface, path: &str, cx: &mut Resolve
         .map(str::trim)
         .filter(|alias| !alias.is_empty())
         .partition(|alias| normal_host(alias).is_some());
-    if !others.is_empty() {
+    if !names.is_empty() && !others.is_empty() {
         let message = format!("{} of {} aliases are no host names", others.len(), others.len() + names.len());
         cx.warning(&at("host-aliases"), &message);
     }

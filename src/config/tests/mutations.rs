@@ -111,6 +111,7 @@ fn mutate(bytes: &[u8], dice: &mut Dice) -> (&'static str, Vec<u8>) {
 
 #[test]
 fn no_mutated_file_panics_and_each_refusal_has_a_place_in_it() {
+    #[expect(clippy::disallowed_methods, reason = "longer runs are asked for by a variable, and no configuration is")]
     let count = std::env::var("WASHLET_TEST_MUTATIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(MUTATIONS);
     let example = crate::config::example::TEXT
         .lines()

@@ -54,6 +54,7 @@ async fn an_alias_makes_up_for_a_missing_host_and_a_bad_one_is_warned_about() {
     let workload = Workload::new("named", "http2").binding("host", "").binding("host-aliases", "bad_name, good.test");
     let mut host = Standalone::start("", &[workload]).await;
     host.process.allow_log("bad_name");
+    host.process.allow_log("host-aliases");
     host.process.wait_for_log(|line: &LogLine| line.level() == "WARN" && line.contains("bad_name")).await;
     assert_eq!(host.get("good.test", "/").await.status, 200);
     host.finish().await;
