@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::*;
 
 /// How many files are tried, unless `WASHLET_TEST_MUTATIONS` says otherwise.
-const MUTATIONS: usize = 600;
+const MUTATIONS: usize = 2000;
 
 /// xorshift64*: the same files in each run.
 struct Dice(u64);
