@@ -15,9 +15,9 @@ use tempfile::{NamedTempFile, TempDir};
 use tracing::{debug, warn};
 
 use super::credentials::Fingerprint;
-use super::digest::Digest;
-use super::reference::ImageReference;
 use crate::error::Chain;
+use crate::types::digest::Digest;
+use crate::types::reference::ImageReference;
 
 /// Starts the names of files being written.
 const UNFINISHED: &str = ".unfinished-";

@@ -79,7 +79,7 @@ fn foreign(bytes: &[u8]) -> ContentError {
     if start.iter().all(is_text) {
         return ContentError::Text;
     }
-    ContentError::Unknown(super::digest::hex(bytes.get(..bytes.len().min(8)).unwrap_or(bytes)))
+    ContentError::Unknown(crate::types::digest::hex(bytes.get(..bytes.len().min(8)).unwrap_or(bytes)))
 }
 
 #[cfg(test)]

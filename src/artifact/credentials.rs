@@ -9,11 +9,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::digest::hex;
-use super::reference::canonical_registry;
 use crate::config::{Registry, Secret};
 use crate::task;
 use crate::types::PullSecret;
+use crate::types::digest::hex;
+use crate::types::reference::canonical_registry;
 
 /// Where docker keeps the login of its own registry.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

@@ -8,9 +8,9 @@ use tempfile::NamedTempFile;
 
 use super::cache::Cache;
 use super::content::check_component;
-use super::digest::Digest;
 use super::error::{Detail, PullError};
 use crate::task;
+use crate::types::digest::Digest;
 
 /// Enough to make a turn on a blocking thread worth it, little enough for eight pulls at once.
 const BUFFER_SIZE: usize = 256 * 1024;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::content::ContentError;
 use super::credentials::LoginSource;
-use super::digest::Digest;
 use super::manifest::{ManifestError, shortened};
-use super::reference::ReferenceError;
 use crate::error::{Blame, Chain};
 use crate::types::ByteSize;
+use crate::types::digest::Digest;
+use crate::types::reference::ReferenceError;
 
 /// Why [`super::Artifacts`] could not open or get what it was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -7,10 +7,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::content::check_component;
-use super::digest::Digest;
 use super::error::ArtifactError;
 use crate::task;
 use crate::types::ByteSize;
+use crate::types::digest::Digest;
 
 /// Reads `path`, which must be a regular file of at most `max`, and hashes it.
 pub(super) async fn read(path: &Path, max: ByteSize) -> Result<(Digest, Bytes), ArtifactError> {

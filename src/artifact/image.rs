@@ -14,16 +14,16 @@ use tracing::warn;
 use super::ArtifactOrigin;
 use super::cache::{Cache, Lookup, Record};
 use super::credentials::{Fingerprint, Login, Logins};
-use super::digest::Digest;
 use super::error::{ArtifactError, PullError};
 use super::flight::{Flights, Role};
 use super::policy::{Decision, Known, decide};
 use super::pull::{self, Bounds, Resolved};
-use super::reference::ImageReference;
 use super::registry::Access;
 use crate::config::Registry;
 use crate::error::Chain;
 use crate::task;
+use crate::types::digest::Digest;
+use crate::types::reference::ImageReference;
 use crate::types::{ByteSize, PullPolicy, PullSecret};
 
 /// Layers downloaded at once: each holds a connection, a file and a buffer. Asking for manifests is not counted, so

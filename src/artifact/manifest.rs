@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::digest::Digest;
+use crate::types::digest::Digest;
 
 /// Media types that a registry may answer with, in the order of preference.
 pub(super) const MANIFEST_TYPES: [&str; 4] = [

@@ -9,7 +9,6 @@
 mod cache;
 mod content;
 mod credentials;
-mod digest;
 mod download;
 mod error;
 mod file;
@@ -18,7 +17,6 @@ mod image;
 mod manifest;
 mod policy;
 mod pull;
-mod reference;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -30,7 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::{debug, info};
 
-pub(crate) use digest::Digest;
+pub(crate) use crate::types::digest::Digest;
 pub(crate) use error::ArtifactError;
 
 use self::image::Images;

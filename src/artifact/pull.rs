@@ -8,15 +8,15 @@ use futures::StreamExt as _;
 use tracing::debug;
 
 use super::cache::Cache;
-use super::digest::Digest;
 use super::download::Download;
 use super::error::{Again, PullError};
 use super::manifest::{self, Layer, Manifest, ManifestError};
-use super::reference::ImageReference;
 use super::registry::{Access, Repository};
 use crate::error::Chain;
 use crate::task::Backoff;
 use crate::types::ByteSize;
+use crate::types::digest::Digest;
+use crate::types::reference::ImageReference;
 
 /// The first pause after a hiccup, and the first after "too many requests": the client underneath drops Retry-After.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);

@@ -11,12 +11,12 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
 
 use super::credentials::{Login, LoginSource};
-use super::digest::Digest;
 use super::error::{Detail, PullError, Step};
 use super::manifest::MANIFEST_TYPES;
-use super::reference::{ImageReference, Version};
 use crate::config::Registry;
 use crate::task;
+use crate::types::digest::Digest;
+use crate::types::reference::{ImageReference, Version};
 
 /// How to reach one registry.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(super) struct Access {
 impl Access {
     /// As `settings` say for `registry`.
     pub(super) fn new(settings: &Registry, registry: &str, login: Login) -> Self {
-        let is_host = |host: &str| super::reference::canonical_registry(host) == registry;
+        let is_host = |host: &str| crate::types::reference::canonical_registry(host) == registry;
         let is_insecure =
             settings.allow_insecure || settings.hosts.iter().any(|(host, table)| is_host(host) && table.insecure);
         // With further attempts to come, one silent connection must leave time for another.

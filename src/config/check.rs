@@ -4,32 +4,26 @@ use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
-use crate::config::hint::nearest;
+use crate::config::hint::{long_for, nearest, nearest_within, short_for};
+use crate::config::kind::{Below, KindError, name_of};
 use crate::config::path::{index, join};
 use crate::config::report::{Origin, Report};
-use crate::config::scalar::{FileAddress, FileDuration, FileSize, FileUrl};
 use crate::config::source::Merged;
 use crate::config::table::{Kind, Node, Secrecy, Shape};
-
-/// Why a value is not one of a kind.
-#[derive(Debug)]
-pub(crate) struct KindError {
-    /// The element of the list, or the key of the map, that is wrong.
-    pub(crate) below: Option<Below>,
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Below {
-    Index(usize),
-    Key(String),
-}
 
 /// Checks `merged`; problems and origins go to `report`. What comes back holds only what is of the right type.
 pub(crate) fn check(root: &Node, merged: &Merged, report: &mut Report) -> Dict {
     let mut checker = Checker { root, merged, report, is_refused: false };
     checker.table(root, "", &merged.dict)
+}
+
+/// What an unknown key may be.
+enum Meant<'k> {
+    /// This key of the same table.
+    Sibling(&'k str),
+    /// A key of other tables, in words.
+    Elsewhere(String),
+    Unknown,
 }
 
 struct Checker<'a> {
@@ -69,15 +63,23 @@ impl Checker<'_> {
             }
             (Shape::Array(element), Value::Array(_, values)) => {
                 let is_refused = self.refuse_todo(node, path, value);
-                let kept =
-                    values.iter().enumerate().filter_map(|(i, value)| self.node(element, &index(path, i), value));
+                let kept = values.iter().enumerate().map(|(i, value)| {
+                    let path = index(path, i);
+                    self.node(element, &path, value).unwrap_or_else(|| self.stand_in(element, &path, value))
+                });
                 let kept = kept.collect();
                 self.is_refused = is_refused;
                 Some(Value::Array(tag, kept))
             }
             (Shape::Leaf(kind), value) => self.leaf(node, kind, path, value),
             (Shape::Table(_) | Shape::Entries(_), _) => self.wrong(path, "expected a table", value),
-            (Shape::Array(_), _) => self.wrong(path, "expected an array of tables", value),
+            (Shape::Array(_), _) => {
+                self.mask(path, value);
+                let message = format!("expected an array of tables, found {}", name_of(value));
+                let header: String = path.split(['[', ']']).step_by(2).collect();
+                self.report.error_with_hint(path, &message, Some(format!("each of them begins with `[[{header}]]`")));
+                None
+            }
         }
     }
 
@@ -118,10 +120,44 @@ impl Checker<'_> {
                 let hint = hint.filter(|_| node.secrecy == Secrecy::Open);
                 self.report.error_with_hint(&path, &message, hint);
             }
-            return None;
+            return self.right_part(kind, path, value);
         }
         self.refuse_todo(node, path, value);
         Some(value.clone())
+    }
+
+    /// Of a list or a map with wrong elements the others, each in its place, so that rules see them in the same run.
+    fn right_part(&mut self, kind: &Kind, path: &str, value: &Value) -> Option<Value> {
+        match (kind, value) {
+            (Kind::List(kind), Value::Array(tag, values)) => {
+                let is_wrong = |i| self.report.is_tainted(&index(path, i));
+                let part = |(i, value): (usize, &Value)| {
+                    if is_wrong(i) { kind.stand_in(value) } else { Some(value.clone()) }
+                };
+                let part: Option<Vec<_>> = values.iter().enumerate().map(part).collect();
+                part.map(|part| Value::Array(*tag, part))
+            }
+            (Kind::Map, Value::Dict(tag, dict)) => {
+                let is_right = |key: &str| !self.report.is_tainted(&join(path, key));
+                let part =
+                    dict.iter().filter(|(key, _)| is_right(key)).map(|(key, value)| (key.clone(), value.clone()));
+                Some(Value::Dict(*tag, part.collect()))
+            }
+            // A whole table, or a list, in place of a value may hold anything, a secret too.
+            (_, value @ (Value::Dict(..) | Value::Array(..))) => {
+                self.mask(path, value);
+                None
+            }
+            (_, _) => None,
+        }
+    }
+
+    /// What stands for a wrong element, so that the others keep their places; no rule speaks of it.
+    fn stand_in(&mut self, element: &Node, path: &str, value: &Value) -> Value {
+        for key in element.fields().into_iter().flat_map(BTreeMap::keys) {
+            self.report.taint(join(path, key));
+        }
+        Value::Dict(value.tag(), Dict::new())
     }
 
     /// What is not implemented yet may only be said as what it is anyway. Says whether something around it had been
@@ -153,17 +189,32 @@ impl Checker<'_> {
             // It may be the misspelt name of a secret.
             self.mask(&at, value);
         }
-        let hint = match nearest(key, fields.keys().map(String::as_str)) {
-            Some(near) => {
+        let hint = match self.meant(fields, dict, key) {
+            Meant::Sibling(near) => {
                 // Rules that miss the key that was meant would only repeat it.
                 if !dict.contains_key(near) {
                     self.report.taint(join(path, near));
                 }
                 Some(format!("did you mean `{near}`?"))
             }
-            None => self.elsewhere(key),
+            Meant::Elsewhere(hint) => Some(hint),
+            Meant::Unknown => None,
         };
         self.report.error_at_key(&at, "unknown key", hint);
+    }
+
+    /// What an unknown key most likely is, those keys first that nobody has set yet.
+    fn meant<'k>(&self, fields: &'k BTreeMap<String, Node>, dict: &Dict, key: &str) -> Meant<'k> {
+        let is_said = |key: &str| dict.get(key).is_some_and(|value| self.merged.origin(value) != Origin::Default);
+        let all = || fields.keys().map(String::as_str);
+        let free = || all().filter(|sibling| !is_said(sibling));
+        let slip = nearest_within(2, key, free()).or_else(|| nearest_within(2, key, all()));
+        if let Some(near) = slip.or_else(|| short_for(key, free())).or_else(|| short_for(key, all())) {
+            return Meant::Sibling(near);
+        }
+        let elsewhere = self.elsewhere(key).map(Meant::Elsewhere);
+        let far = || nearest(key, free()).or_else(|| long_for(key, free())).map(Meant::Sibling);
+        elsewhere.or_else(far).unwrap_or(Meant::Unknown)
     }
 
     /// The other tables that have a key of that name; those whose key can be used, if there are any.
@@ -197,7 +248,12 @@ impl Checker<'_> {
         };
         self.report.origins.insert(path.to_owned(), origin);
         match node.secrecy {
-            Secrecy::Open => {}
+            // Where a URL should not be, its user information is no less a secret.
+            Secrecy::Open => {
+                if value.as_str().is_some_and(|text| text.contains("://") && text.contains('@')) {
+                    self.mask(path, value);
+                }
+            }
             Secrecy::Secret | Secrecy::ByName => self.mask(path, value),
             // The rule for printing a URL has no place in a snippet: all of it goes.
             Secrecy::UserInfo => {
@@ -230,127 +286,5 @@ fn has_user_info(value: &Value) -> bool {
         Value::Array(_, values) => values.iter().any(has_user_info),
         Value::Dict(_, dict) => dict.values().any(has_user_info),
         Value::Char(..) | Value::Bool(..) | Value::Num(..) | Value::Empty(..) => false,
-    }
-}
-
-impl Kind {
-    /// What a value must be, in words.
-    pub(crate) fn expected(&self) -> String {
-        match self {
-            Self::Text => "expected a text in quotes".to_owned(),
-            Self::Duration => "expected a duration such as \"10s\"".to_owned(),
-            Self::Size => "expected a size such as \"512MiB\"".to_owned(),
-            Self::Address => "expected an IP address with a port such as \"127.0.0.1:8080\"".to_owned(),
-            Self::Url => "expected a URL such as \"nats://localhost:4222\"".to_owned(),
-            Self::OneOf(words) => format!("expected one of {}", words.join(", ")),
-            Self::Integer { min, max } => format!("expected a whole number from {min} to {max}"),
-            Self::Bool => "expected true or false".to_owned(),
-            Self::List(_) => "expected an array of texts".to_owned(),
-            Self::Map => "expected a table of texts".to_owned(),
-        }
-    }
-
-    /// Everything that keeps `value` from being one of this kind.
-    pub(crate) fn check_all(&self, value: &Value) -> Vec<KindError> {
-        match (self, value) {
-            (Self::List(kind), Value::Array(_, values)) => {
-                let wrong = |(i, value)| kind.check(value).err().map(|error| error.below(Below::Index(i)));
-                values.iter().enumerate().filter_map(wrong).collect()
-            }
-            (Self::Map, Value::Dict(_, dict)) => {
-                let wrong = |(key, value): (&String, &Value)| {
-                    Self::Text.check(value).err().map(|error| error.below(Below::Key(key.clone())))
-                };
-                dict.iter().filter_map(wrong).collect()
-            }
-            (_, _) => self.check(value).err().into_iter().collect(),
-        }
-    }
-
-    /// As [`check_all`](Self::check_all), for a value that holds no others.
-    fn check(&self, value: &Value) -> Result<(), KindError> {
-        let found = || Err(KindError::new(format!("{}, found {}", self.expected(), name_of(value))));
-        match (self, value) {
-            (Self::Bool, Value::Bool(..)) => Ok(()),
-            (Self::Integer { min, max }, Value::Num(_, number)) => match integer(*number) {
-                Some(number) if (*min..=*max).contains(&number) => Ok(()),
-                Some(_out_of_range) => Err(KindError::new(self.expected())),
-                None => found(),
-            },
-            (_, Value::String(_, text)) => self.check_text(text).unwrap_or_else(found),
-            (_, _) => found(),
-        }
-    }
-
-    /// `None` if no text is of this kind.
-    fn check_text(&self, text: &str) -> Option<Result<(), KindError>> {
-        let is_one = match self {
-            Self::Text => true,
-            Self::Duration => text.parse::<FileDuration>().is_ok(),
-            Self::Size => text.parse::<FileSize>().is_ok(),
-            Self::Address => text.parse::<FileAddress>().is_ok(),
-            Self::Url => text.parse::<FileUrl>().is_ok(),
-            Self::OneOf(words) => {
-                let hint =
-                    || nearest(text, words.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
-                let is_one = words.iter().any(|word| word == text);
-                let error = || Err(KindError { hint: hint(), ..KindError::new(self.expected()) });
-                return Some(if is_one { Ok(()) } else { error() });
-            }
-            Self::Integer { .. } | Self::Bool | Self::List(_) | Self::Map => return None,
-        };
-        Some(if is_one { Ok(()) } else { Err(KindError::new(self.expected())) })
-    }
-
-    /// The value in the one form that equal values share.
-    pub(crate) fn canonical(&self, value: &Value) -> serde_json::Value {
-        match (self, value) {
-            (Self::Duration, Value::String(_, text)) => {
-                text.parse::<FileDuration>().map_or_else(|_| text.clone(), |it| format!("{:?}", it.0)).into()
-            }
-            (Self::Size, Value::String(_, text)) => {
-                text.parse::<FileSize>().map_or_else(|_| text.clone(), |it| it.0.get().to_string()).into()
-            }
-            (Self::Address, Value::String(_, text)) => {
-                text.parse::<FileAddress>().map_or_else(|_| text.clone(), |it| it.to_string()).into()
-            }
-            (Self::List(kind), Value::Array(_, values)) => values.iter().map(|value| kind.canonical(value)).collect(),
-            (_, Value::Num(_, number)) => integer(*number).map(|it| it.to_string()).into(),
-            (_, Value::Bool(_, flag)) => (*flag).into(),
-            (_, Value::String(_, text)) => text.clone().into(),
-            (_, Value::Dict(_, dict)) => {
-                let pairs = dict.iter().map(|(key, value)| (key.clone(), Self::Text.canonical(value)));
-                serde_json::Value::Object(pairs.collect())
-            }
-            (_, Value::Array(..) | Value::Char(..) | Value::Empty(..)) => serde_json::Value::Null,
-        }
-    }
-}
-
-impl KindError {
-    fn new(message: String) -> Self {
-        Self { below: None, message, hint: None }
-    }
-
-    fn below(self, below: Below) -> Self {
-        Self { below: Some(below), ..self }
-    }
-}
-
-fn integer(number: figment::value::Num) -> Option<i128> {
-    number.to_i128().or_else(|| number.to_u128().and_then(|number| i128::try_from(number).ok()))
-}
-
-/// What a value is, in words.
-fn name_of(value: &Value) -> &'static str {
-    match value {
-        Value::String(..) | Value::Char(..) => "a text",
-        Value::Bool(..) => "true or false",
-        Value::Num(_, figment::value::Num::F32(_) | figment::value::Num::F64(_)) => "a number with a fraction",
-        Value::Num(..) => "a number",
-        Value::Empty(_, figment::value::Empty::Unit) => "a date or time",
-        Value::Empty(_, figment::value::Empty::None) => "a number beyond all limits",
-        Value::Dict(..) => "a table",
-        Value::Array(..) => "an array",
     }
 }

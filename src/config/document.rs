@@ -8,16 +8,19 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::path::{index, join};
 use crate::config::report::{Report, Span};
+use crate::config::syntax::{self, Mistake};
 
 /// Parses `report.text`; syntax errors and places go to `report`. `None` if there is a syntax error.
 pub(crate) fn parse(report: &mut Report) -> Option<Dict> {
     let text = report.text.clone();
     let (table, errors) = DeTable::parse_recoverable(&text);
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        report.syntax_error(span, error.message());
-    }
     if !errors.is_empty() {
+        let found = errors
+            .iter()
+            .map(|error| Mistake { span: error.span().unwrap_or(0..0), message: error.message().to_owned() });
+        for Mistake { span, message } in syntax::mistakes(&text, found.collect()) {
+            report.syntax_error(span, &message);
+        }
         return None;
     }
     Some(Tree { report }.table(table.get_ref(), ""))
@@ -77,6 +80,12 @@ impl Tree<'_> {
     }
 
     fn remember(&mut self, path: &str, key: Range<usize>, value: &Spanned<DeValue<'_>>) {
-        self.report.spans.insert(path.to_owned(), Span { key, value: value.span() });
+        let mut at = value.span();
+        // A table that only its children made, as `[[a.b]]` makes `a`, begins where their header does.
+        let (before, itself) = self.report.text.split_at_checked(key.start).unwrap_or_default();
+        if at == key && matches!(value.get_ref(), DeValue::Table(_)) && !itself.starts_with('{') {
+            at.start = before.trim_end_matches('[').len();
+        }
+        self.report.spans.insert(path.to_owned(), Span { key, value: at });
     }
 }

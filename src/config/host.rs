@@ -70,7 +70,7 @@ impl Default for FileHost {
 impl FileHost {
     pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Host {
         let Self { group, name, advertise_address, environment, labels, state_dir } = self;
-        if !is_label_value(&group) {
+        if !is_label_name(&group) {
             cx.error("host.group", LABEL_VALUE);
         }
         if name.as_deref().is_some_and(|name| !is_dns_subdomain(name)) {
@@ -84,7 +84,10 @@ impl FileHost {
             if key == "hostgroup" {
                 cx.error(&path, "the label `hostgroup` is set by host.group");
             } else if !is_label_key(key) {
-                cx.error(&path, "expected a label name: letters, digits, `-`, `_` and `.`, at most 63 characters");
+                cx.error_at_key(
+                    &path,
+                    "expected a label name: letters, digits, `-`, `_` and `.`, at most 63 characters",
+                );
             } else if !is_label_value(value) {
                 cx.error(&path, LABEL_VALUE);
             }

@@ -148,8 +148,9 @@ fn parse(report: &mut Report, file: &FileInput) -> Option<Dict> {
     let text = match std::str::from_utf8(&file.bytes) {
         Ok(text) => text,
         Err(error) => {
-            let line = file.bytes.iter().take(error.valid_up_to()).filter(|byte| **byte == b'\n').count();
-            report.error_in_file(&format!("line {} is not UTF-8 text", line.saturating_add(1)));
+            let (valid, _rest) = file.bytes.split_at_checked(error.valid_up_to()).unwrap_or_default();
+            report.read(&String::from_utf8_lossy(valid));
+            report.syntax_error(valid.len()..valid.len(), "this byte is not UTF-8 text");
             return None;
         }
     };
@@ -157,6 +158,6 @@ fn parse(report: &mut Report, file: &FileInput) -> Option<Dict> {
         report.error_in_file("the file is empty: if the defaults are meant, say so in a comment line");
         return None;
     }
-    report.text = text.to_owned();
+    report.read(text);
     document::parse(report)
 }

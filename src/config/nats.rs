@@ -8,9 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
-use crate::config::path::{index, join};
+use crate::config::path::join;
 use crate::config::resolve::{FileKind, Resolver};
 use crate::config::scalar::{FileDuration, FileUrl};
+use crate::config::server_url::{is_subject_prefix, resolve_urls};
 
 /// Both planes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -281,11 +282,19 @@ impl FileScheduler {
             user,
             password: password.is_some() || password_file.is_some(),
         };
-        let token = cx.secret(&at("token"), token, token_file);
-        let password = cx.secret(&at("password"), password, password_file);
+        if credentials.user.as_deref() == Some("") {
+            cx.error(&at("user"), "expected a user name, found an empty text");
+        }
+        let is_one_kind = credentials.are_of_one_kind(cx);
+        let (token, password) = if is_one_kind {
+            let token = cx.secret(&at("token"), token, token_file);
+            (token, cx.secret(&at("password"), password, password_file))
+        } else {
+            (None, None)
+        };
         let connection = NatsConnection {
             urls: resolve_urls(&at("urls"), urls, cx),
-            auth: credentials.resolve(token, password, cx),
+            auth: if is_one_kind { credentials.resolve(token, password, cx) } else { NatsAuth::None },
             tls: tls.resolve(&at("tls"), cx),
             inbox_prefix,
         };
@@ -311,22 +320,26 @@ struct Credentials {
 }
 
 impl Credentials {
+    /// Whether at most one way to authenticate was given. The files of several are not read: which one is meant?
+    fn are_of_one_kind(&self, cx: &mut Resolver<'_>) -> bool {
+        let ways = [
+            ("creds_file", self.creds_file.is_some()),
+            ("nkey_seed_file", self.nkey_seed_file.is_some()),
+            ("token", self.token),
+            (if self.user.is_some() { "user" } else { "password" }, self.user.is_some() || self.password),
+        ];
+        let at = |key: &str| join("nats.scheduler", key);
+        let mut given = ways.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| cx.present(&at(key)));
+        let (Some(first), Some(second)) = (given.next(), given.next()) else { return true };
+        cx.error_both(&first, &second, "only one way to authenticate can be given");
+        false
+    }
+
     fn resolve(self, token: Option<Secret>, password: Option<Secret>, cx: &mut Resolver<'_>) -> NatsAuth {
         let at = |key: &str| join("nats.scheduler", key);
         let creds_file = self.creds_file.map(|file| cx.file_of(&at("creds_file"), file, FileKind::NatsCredentials));
         let nkey_seed_file =
             self.nkey_seed_file.map(|file| cx.file_of(&at("nkey_seed_file"), file, FileKind::NkeySeed));
-        let ways = [
-            ("creds_file", creds_file.is_some()),
-            ("nkey_seed_file", nkey_seed_file.is_some()),
-            ("token", self.token),
-            ("user", self.user.is_some() || self.password),
-        ];
-        let mut given = ways.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| cx.present(&at(key)));
-        if let (Some(first), Some(second)) = (given.next(), given.next()) {
-            cx.error_both(&first, &second, "only one way to authenticate can be given");
-            return NatsAuth::None;
-        }
         match (creds_file, nkey_seed_file, token, self.user, password) {
             (Some(file), ..) => NatsAuth::CredsFile(file),
             (_, Some(file), ..) => NatsAuth::NkeySeedFile(file),
@@ -365,27 +378,4 @@ impl FileNatsTls {
         };
         NatsTls { ca, client, first }
     }
-}
-
-fn resolve_urls(path: &str, urls: Vec<FileUrl>, cx: &mut Resolver<'_>) -> Vec<Secret> {
-    if urls.is_empty() {
-        cx.error(path, "expected at least one URL such as \"nats://localhost:4222\"");
-    }
-    for (i, FileUrl(text)) in urls.iter().enumerate() {
-        let known = match text.split_once("://") {
-            Some((scheme, host)) => ["nats", "tls", "ws", "wss"].contains(&scheme) && !host.is_empty(),
-            None => true,
-        };
-        let with_scheme = if text.contains("://") { text.clone() } else { format!("nats://{text}") };
-        let has_host = url::Url::parse(&with_scheme).is_ok_and(|url| url.has_host());
-        if !known || !has_host {
-            cx.error(&index(path, i), "expected a URL such as \"nats://localhost:4222\" (nats, tls, ws or wss)");
-        }
-    }
-    urls.into_iter().map(|FileUrl(text)| Secret::new(text)).collect()
-}
-
-fn is_subject_prefix(text: &str) -> bool {
-    text.split('.')
-        .all(|token| !token.is_empty() && !token.contains(['*', '>']) && !token.contains(char::is_whitespace))
 }

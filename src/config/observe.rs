@@ -146,19 +146,19 @@ const CRATES: [&str; 14] = [
 fn check_level(text: &str) -> Result<(), String> {
     let is_number = |word: &str| matches!(word.as_bytes(), [b'0'..=b'5']);
     let is_level = |word: &str| is_number(word) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
-    let levels = "expected one of trace, debug, info, warn, error, off";
+    let levels = "expected one of trace, debug, info, warn, error, off, or directives such as \"info,hyper=debug\"";
     if text.trim().is_empty() {
         return Err(levels.to_owned());
     }
     for directive in text.split(',').map(str::trim).filter(|directive| !directive.contains(['[', '{', ']', '}'])) {
         match directive.rsplit_once('=') {
             Some((target, level)) if target.is_empty() || !is_level(level.trim()) => {
-                return Err(format!("{levels} behind the `=`"));
+                return Err("expected one of trace, debug, info, warn, error, off behind the `=`".to_owned());
             }
             Some(_target_and_level) => {}
             None if directive.is_empty() || is_level(directive) || directive.contains("::") => {}
             None if CRATES.contains(&directive) => {}
-            None => return Err(format!("{levels}, or a target with its level: `washlet=debug`")),
+            None => return Err(levels.to_owned()),
         }
     }
     Ok(())
@@ -176,7 +176,8 @@ mod tests {
             "washlet=debug",
             "warn,washlet::config=trace",
             "off",
-            "hyper",
+            "hyper=info",
+            "washlet",
             "[span{x=1}]=info",
             "info,",
             "a=5",

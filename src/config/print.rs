@@ -34,16 +34,13 @@ impl ShownValue {
 /// All keys that are set or have a default.
 pub(crate) fn values(root: &Node, merged: &Merged, report: &Report) -> Vec<ShownValue> {
     // Once for all of them: counting from the top of the file for each takes longer than all the rest.
-    let line_ends = report.text.match_indices('\n').map(|(at, _newline)| at).collect();
-    let mut walk = Walk { report, line_ends, shown: Vec::new() };
+    let mut walk = Walk { report, shown: Vec::new() };
     walk.table(root, "", &merged.dict);
     walk.shown
 }
 
 struct Walk<'a> {
     report: &'a Report,
-    /// Where the lines of the file end, in bytes.
-    line_ends: Vec<usize>,
     shown: Vec<ShownValue>,
 }
 
@@ -80,10 +77,7 @@ impl Walk<'_> {
         match self.report.origins.get(path).unwrap_or(&Origin::Default) {
             Origin::Default => "default".to_owned(),
             Origin::File => match self.report.spans.get(path) {
-                Some(span) => {
-                    let before = self.line_ends.partition_point(|end| *end < span.key.start);
-                    format!("{}:{}", self.report.file, before.saturating_add(1))
-                }
+                Some(span) => format!("{}:{}", self.report.file, self.report.line_of(span.key.start)),
                 None => self.report.file.clone(),
             },
             Origin::Variable(name) | Origin::Flag(name) => name.clone(),

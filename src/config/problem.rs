@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::config::files::FileMount;
+use crate::config::snippet::Snippet;
 
 /// Whether a problem keeps the configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,17 +39,6 @@ pub enum Place {
     Variable(String),
     /// A flag of the command line.
     Flag(String),
-}
-
-/// A line of the file with the part that is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snippet {
-    /// The line, secrets masked.
-    pub(super) text: String,
-    /// Where the marked part starts, in characters from 0.
-    pub(super) start: usize,
-    /// How many characters are marked, at least one.
-    pub(super) len: usize,
 }
 
 /// One thing that is wrong. Holds no value of a secret key.
@@ -206,16 +196,5 @@ impl Problem {
             "message": self.message,
             "hint": self.hint,
         })
-    }
-}
-
-impl Snippet {
-    fn text(&self, line: usize) -> String {
-        let number = line.to_string();
-        let gutter = " ".repeat(number.len());
-        // Tabs stay tabs, so that the caret stands where the terminal puts the text.
-        let lead: String = self.text.chars().take(self.start).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let carets = "^".repeat(self.len);
-        format!("{gutter} |\n{number} | {}\n{gutter} | {lead}{carets}\n", self.text)
     }
 }

@@ -12,6 +12,7 @@ use crate::config::path::join;
 use crate::config::resolve::Resolver;
 use crate::config::scalar::{FileDuration, FileSize};
 use crate::types::ByteSize;
+use crate::types::reference::parse_registry;
 
 /// How images are pulled. Reload class: next (pull).
 #[derive(Debug, Clone, PartialEq)]
@@ -161,7 +162,7 @@ impl FileRegistry {
         }
         let hosts = hosts.into_iter().map(|(registry, host)| {
             let path = join("registry.hosts", &registry);
-            if registry.is_empty() || registry.contains(['/', ' ', '@']) {
+            if parse_registry(&registry).is_err() {
                 cx.error_at_key(&path, "expected a registry such as \"localhost:5000\"");
             }
             let host = host.resolve(&path, cx);
@@ -183,6 +184,9 @@ impl FileRegistryHost {
     fn resolve(self, path: &str, cx: &mut Resolver<'_>) -> RegistryHost {
         let Self { insecure, ca: _, mirror: _, user, password, password_file } = self;
         let has_password = password.is_some() || password_file.is_some();
+        if user.as_deref() == Some("") {
+            cx.error(&join(path, "user"), "expected a user name, found an empty text");
+        }
         let password = cx.secret(&join(path, "password"), password, password_file);
         let login = match (user, password) {
             (Some(user), Some(password)) => Some((user, password)),

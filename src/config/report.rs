@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::config::path::parent;
-use crate::config::problem::{Place, Problem, Severity, Snippet};
+use crate::config::problem::{Place, Problem, Severity};
+use crate::config::snippet::Snippet;
 
 /// More are not listed: nobody reads them, and a file that is no configuration at all would make one per key.
 const PROBLEMS_MAX: usize = 100;
@@ -42,6 +43,8 @@ pub(crate) struct Report {
     /// The path as it was given.
     pub(crate) file: String,
     pub(crate) text: String,
+    /// Where each line of the text but the first starts, in bytes.
+    lines: Vec<usize>,
     /// By key path.
     pub(crate) spans: BTreeMap<String, Span>,
     /// By key path.
@@ -74,6 +77,17 @@ enum At {
 }
 
 impl Report {
+    /// Takes the text of the file.
+    pub(crate) fn read(&mut self, text: &str) {
+        text.clone_into(&mut self.text);
+        self.lines = text.match_indices('\n').map(|(at, _)| at.saturating_add(1)).collect();
+    }
+
+    /// The number of the line that `at` is in, from 1.
+    pub(crate) fn line_of(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at).saturating_add(1)
+    }
+
     /// The value at `path` is wrong.
     pub(crate) fn error(&mut self, path: &str, message: &str) {
         self.error_with_hint(path, message, None);
@@ -164,6 +178,8 @@ impl Report {
     pub(crate) fn finish(&mut self) -> (Vec<Problem>, Vec<Problem>) {
         let mut found = std::mem::take(&mut self.found);
         found.sort_by(|a, b| a.at.cmp(&b.at));
+        self.masks.sort_by_key(|mask| (mask.start, mask.end));
+        self.masks.dedup();
         let errors = found.iter().filter(|found| found.severity == Severity::Error).count();
         let mut problems: Vec<_> = found.iter().map(|found| self.problem(found)).collect();
         let warnings = problems.extract_if(.., |problem| problem.severity == Severity::Warning).collect();
@@ -221,52 +237,19 @@ impl Report {
             At::Variable(name) => Some(Place::Variable(name.clone())),
             At::Flag(name) => Some(Place::Flag(name.clone())),
             At::Text { start, end, is_syntax } => {
-                let line_start = self.text.get(..*start).unwrap_or_default().rfind('\n').map_or(0, |at| at + 1);
-                let before = self.text.get(..line_start).unwrap_or_default();
+                let line = self.line_of(*start);
+                let start_of = |line: usize| line.checked_sub(2).and_then(|i| self.lines.get(i)).copied().unwrap_or(0);
+                let line_start = start_of(line);
+                let line_end = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
                 let column = self.text.get(line_start..*start).unwrap_or_default().chars().count();
-                Some(Place::File {
-                    file: self.file.clone(),
-                    line: before.matches('\n').count() + 1,
-                    column: column + 1,
-                    snippet: self.snippet(line_start, *start..*end, *is_syntax),
-                })
+                let line_text = self.text.get(line_start..line_end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+                let snippet = match *is_syntax {
+                    true => Snippet::of_syntax(line_text, start.saturating_sub(line_start)),
+                    false => Some(Snippet::new(line_text, line_start, *start..*end, &self.masks)),
+                };
+                Some(Place::File { file: self.file.clone(), line, column: column.saturating_add(1), snippet })
             }
         }
-    }
-
-    /// The line that starts at `line_start`, without what must not be shown: secrets; and behind a syntax error, where
-    /// nobody knows what is a secret, everything right of the first `=`.
-    fn snippet(&self, line_start: usize, marked: Range<usize>, is_syntax: bool) -> Option<Snippet> {
-        let line = self.text.get(line_start..)?.lines().next().unwrap_or_default();
-        if is_syntax {
-            let is_of_key = |c: char| c.is_alphanumeric() || " \t_-.\"'".contains(c);
-            let (shown, _hidden) = line.split_once('=').filter(|(key, _)| key.chars().all(is_of_key))?;
-            let start = self.text.get(line_start..marked.start)?.chars().count();
-            let width = shown.chars().count();
-            let text = format!("{shown}= ***");
-            return Some(Snippet { text, start: start.min(width.saturating_add(2)), len: 1 });
-        }
-        let (mut text, mut start, mut len) = (String::new(), None, 0_usize);
-        let mut shown_mask = None;
-        for (offset, c) in line.char_indices() {
-            let at = line_start.saturating_add(offset);
-            if marked.contains(&at) {
-                start = start.or(Some(text.chars().count()));
-            }
-            let mask = self.masks.iter().find(|mask| mask.contains(&at));
-            match mask {
-                None => text.push(c),
-                Some(mask) if shown_mask == Some(mask) => continue,
-                Some(mask) => {
-                    shown_mask = Some(mask);
-                    text.push_str("***");
-                    len = if marked.contains(&at) { len.saturating_add(2) } else { len };
-                }
-            }
-            len = if marked.contains(&at) { len.saturating_add(1) } else { len };
-        }
-        let start = start.unwrap_or_else(|| text.chars().count());
-        Some(Snippet { text, start, len: len.max(1) })
     }
 }
 

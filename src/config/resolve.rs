@@ -9,6 +9,7 @@ use crate::config::file::FileConfig;
 use crate::config::hash::sha256_hex;
 use crate::config::pem::{PemError, PemFile};
 use crate::config::report::{Origin, Report};
+use crate::config::rules::{self, Broken};
 use crate::config::scalar::FileDuration;
 use crate::config::{Config, Secret, workloads};
 use crate::error::Chain;
@@ -95,7 +96,7 @@ impl<'a> Resolver<'a> {
             component_plugins: _,
             workloads,
         } = file;
-        Config {
+        let config = Config {
             host: host.resolve(&mut self),
             nats: nats.resolve(&mut self),
             http: http.resolve(&mut self),
@@ -111,11 +112,26 @@ impl<'a> Resolver<'a> {
             workloads: workloads::resolve(workloads, &mut self),
             referenced_files: self.referenced_files.into_iter().collect(),
             file_digests: self.file_digests,
+        };
+        for Broken { key, other, message } in rules::broken(&config) {
+            // Where a workload was left out, those behind it have other numbers.
+            if !(key.starts_with("workloads") && self.report.is_tainted("workloads")) {
+                self.report.error_both(&key, &other, &message);
+            }
         }
+        config
     }
 
     pub(crate) fn error(&mut self, path: &str, message: impl AsRef<str>) {
         self.report.error(path, message.as_ref());
+    }
+
+    pub(crate) fn error_with_hint(&mut self, path: &str, message: &str, hint: Option<String>) {
+        self.report.error_with_hint(path, message, hint);
+    }
+
+    pub(crate) fn warning(&mut self, path: &str, message: &str) {
+        self.report.warning(path, message);
     }
 
     pub(crate) fn error_at_key(&mut self, path: &str, message: &str) {

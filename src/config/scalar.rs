@@ -10,10 +10,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::Secret;
-use crate::types::ByteSize;
+use crate::types::{AllowedLoopbackPort, ByteSize};
 
 /// Far more than anybody means, and little enough to be added to any moment.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+
+/// What a port must be, in words.
+const PORT: &str = "a whole number from 1 to 65535, or a text such as \"53/udp\"";
+
+/// More than any machine has.
+const SIZE_MAX: ByteSize = ByteSize::mib(1 << 30);
 
 /// A duration with its unit: `15s`, `250ms`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +32,10 @@ pub(crate) struct FileSize(pub(crate) ByteSize);
 /// An IP address with its port: `127.0.0.1:8080`, `[::]:8080`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileAddress(pub(crate) SocketAddr);
+
+/// A port, alone or with its protocol: `443`, `"53/udp"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FilePort(pub(crate) String);
 
 /// A URL; its user information is a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,6 +58,7 @@ impl FromStr for FileDuration {
         match humantime::parse_duration(text) {
             Ok(duration) if duration <= DURATION_MAX => Ok(Self(duration)),
             Ok(_) => Err(ScalarError("at most \"100 years\"")),
+            Err(humantime::DurationError::NumberOverflow) => Err(ScalarError("at most \"100 years\"")),
             Err(_reason) => Err(error),
         }
     }
@@ -57,7 +68,10 @@ impl FromStr for FileSize {
     type Err = ScalarError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_reason| ScalarError("a size such as \"512MiB\""))
+        let error = ScalarError("a size such as \"512MiB\"");
+        let size = text.parse::<ByteSize>().map_err(|_reason| error)?;
+        // What is beyond all numbers parses as the largest one.
+        if size > SIZE_MAX { Err(ScalarError("at most \"1024TiB\"")) } else { Ok(Self(size)) }
     }
 }
 
@@ -67,6 +81,15 @@ impl FromStr for FileAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = ScalarError("an IP address with a port such as \"127.0.0.1:8080\"");
         text.parse().map(Self).map_err(|_reason| error)
+    }
+}
+
+impl FromStr for FilePort {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let port = text.parse::<AllowedLoopbackPort>().map(|_port| Self(text.trim().to_owned()));
+        port.map_err(|_reason| ScalarError(PORT))
     }
 }
 
@@ -96,6 +119,12 @@ impl fmt::Display for FileSize {
 impl fmt::Display for FileAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for FilePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -152,6 +181,48 @@ text_form! {
     FileSize, "Size", "size";
     FileAddress, "Address", "address";
     FileUrl, "Url", "url";
+}
+
+impl Serialize for FilePort {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FilePort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrText;
+        impl de::Visitor<'_> for NumberOrText {
+            type Value = FilePort;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(PORT)
+            }
+
+            fn visit_i64<E: de::Error>(self, port: i64) -> Result<FilePort, E> {
+                port.to_string().parse().map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<FilePort, E> {
+                port.to_string().parse().map_err(E::custom)
+            }
+
+            fn visit_str<E: de::Error>(self, port: &str) -> Result<FilePort, E> {
+                port.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(NumberOrText)
+    }
+}
+
+impl JsonSchema for FilePort {
+    fn schema_name() -> Cow<'static, str> {
+        "Port".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "string"], "format": "port", "minimum": 1, "maximum": 65535 })
+    }
 }
 
 impl<'de> Deserialize<'de> for Secret {

@@ -66,6 +66,7 @@ pub(crate) enum Kind {
     Size,
     Address,
     Url,
+    Port,
     OneOf(Vec<String>),
     Integer { min: i128, max: i128 },
     Bool,
@@ -194,6 +195,9 @@ impl Kind {
             return Self::OneOf(words.iter().filter_map(Json::as_str).map(str::to_owned).collect());
         }
         let format = schema.get("format").and_then(Json::as_str).unwrap_or_default();
+        if format == "port" {
+            return Self::Port;
+        }
         match type_of(schema) {
             "boolean" => Self::Bool,
             "integer" => Self::Integer {

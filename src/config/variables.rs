@@ -152,7 +152,7 @@ fn read_setting(origin: Origin, key: &Settable, text: &str, report: &mut Report)
 fn read(kind: &Kind, text: &str) -> Result<Value, String> {
     let tag = Tag::Default;
     let value = match kind {
-        Kind::Text | Kind::Duration | Kind::Size | Kind::Address | Kind::Url | Kind::OneOf(_) => {
+        Kind::Text | Kind::Duration | Kind::Size | Kind::Address | Kind::Url | Kind::Port | Kind::OneOf(_) => {
             Value::String(tag, text.to_owned())
         }
         Kind::Integer { .. } => match text.trim().parse() {

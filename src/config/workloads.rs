@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::host::is_dns_subdomain;
 use crate::config::path::{index, join};
 use crate::config::resolve::Resolver;
-use crate::config::scalar::FileSize;
+use crate::config::scalar::{FilePort, FileSize};
+use crate::config::workload_rules::{check_each, check_route, resolve_image};
 use crate::types::{
-    ArtifactSource, ComponentName, ComponentSpec, LocalResources, Millicores, PullPolicy, VolumeMount, WorkloadId,
-    WorkloadOrigin, WorkloadSpec,
+    AllowedHost, AllowedIpName, ComponentName, ComponentSpec, LocalResources, Millicores, PullPolicy, VolumeMount,
+    WorkloadId, WorkloadOrigin, WorkloadSpec,
 };
 use crate::wit::WitInterface;
 
@@ -110,7 +111,7 @@ pub(crate) struct FileComponent {
     /// Names it may resolve. Empty: none.
     pub(super) allowed_ip_name_lookups: Vec<String>,
     /// Ports of the machine's loopback it may reach. Empty: none.
-    pub(super) allowed_host_loopback_ports: Vec<String>,
+    pub(super) allowed_host_loopback_ports: Vec<FilePort>,
 }
 
 /// The one long-running component of a workload.
@@ -141,7 +142,7 @@ pub(crate) struct FileService {
     /// Names it may resolve. Empty: none.
     pub(super) allowed_ip_name_lookups: Vec<String>,
     /// Ports of the machine's loopback it may reach. Empty: none.
-    pub(super) allowed_host_loopback_ports: Vec<String>,
+    pub(super) allowed_host_loopback_ports: Vec<FilePort>,
 }
 
 /// A volume of a workload: a directory of its own, or one of the machine.
@@ -200,9 +201,11 @@ pub(super) fn resolve(workloads: Vec<FileWorkload>, cx: &mut Resolver<'_>) -> Ve
     for (i, workload) in workloads.into_iter().enumerate() {
         let path = index("workloads", i);
         let id = WorkloadId::of_static(&workload.namespace, &workload.name);
-        if let Some(first) = seen.insert(id.clone(), join(&path, "name")) {
+        let name = join(&path, "name");
+        let first: &mut String = seen.entry(id.clone()).or_insert_with(|| name.clone());
+        if *first != name {
             let message = format!("workload {}/{} is listed twice", workload.namespace, workload.name);
-            cx.error_both(&join(&path, "name"), &first, &message);
+            cx.error_both(&name, first, &message);
         }
         resolved.push(workload.resolve(&path, id, cx));
     }
@@ -219,16 +222,28 @@ impl FileWorkload {
         }
         let at = join(path, "host_interfaces");
         let host_interfaces = host_interfaces.into_iter().enumerate();
-        let host_interfaces = host_interfaces.filter_map(|(i, it)| it.resolve(&index(&at, i), cx)).collect();
+        let mut has_route = false;
+        let host_interfaces = host_interfaces.filter_map(|(i, it)| {
+            let at = index(&at, i);
+            let interface = it.resolve(&at, cx)?;
+            // As at the start of a workload: the first one counts.
+            if interface.is_incoming_http_handler() && !std::mem::replace(&mut has_route, true) {
+                check_route(&interface, &at, cx);
+            }
+            Some(interface)
+        });
+        let host_interfaces = host_interfaces.collect();
         let volumes = BTreeSet::from_iter(volumes.into_iter().map(|volume| volume.name));
         let mut names = BTreeMap::new();
         let mut file_digests = Vec::new();
         let mut resolved = Vec::with_capacity(components.len());
         for (i, component) in components.into_iter().enumerate() {
             let at = index(&join(path, "components"), i);
-            if let Some(first) = names.insert(component.name.clone(), join(&at, "name")) {
+            let at_name = join(&at, "name");
+            let first: &mut String = names.entry(component.name.clone()).or_insert_with(|| at_name.clone());
+            if *first != at_name {
                 let message = format!("two components of this workload are called {}", component.name);
-                cx.error_both(&join(&at, "name"), &first, &message);
+                cx.error_both(&at_name, first, &message);
             }
             for (i, mount) in component.volume_mounts.iter().enumerate() {
                 if !volumes.contains(&mount.name) {
@@ -290,6 +305,13 @@ impl FileComponent {
             let FileVolumeMount { name, mount_path, read_only } = mount;
             VolumeMount { name, mount_path, read_only }
         });
+        check_each::<AllowedHost>(&join(path, "allowed_hosts"), &allowed_hosts, "*.example.com", cx);
+        check_each::<AllowedIpName>(
+            &join(path, "allowed_ip_name_lookups"),
+            &allowed_ip_name_lookups,
+            "*.example.com",
+            cx,
+        );
         let local_resources = LocalResources {
             memory_limit: memory_limit.map(|size| size.0),
             cpu_limit: cpu_limit.map(Millicores),
@@ -298,7 +320,7 @@ impl FileComponent {
             volume_mounts: volume_mounts.collect(),
             allowed_hosts,
             allowed_ip_name_lookups,
-            allowed_host_loopback_ports,
+            allowed_host_loopback_ports: allowed_host_loopback_ports.into_iter().map(|FilePort(port)| port).collect(),
         };
         let image = resolve_image(&join(path, "image"), &image, digests, cx)?;
         Some(ComponentSpec {
@@ -323,23 +345,4 @@ impl FilePullPolicy {
             Self::Never => PullPolicy::Never,
         }
     }
-}
-
-/// A `file:` image is read and digested; of an OCI reference only the outline is checked, the rest is the registry's.
-fn resolve_image(path: &str, image: &str, digests: &mut Vec<String>, cx: &mut Resolver<'_>) -> Option<ArtifactSource> {
-    let Some(file) = image.strip_prefix("file:") else {
-        let has_bad_character = image.contains(|c: char| c.is_whitespace() || c.is_control());
-        if image.is_empty() || image.contains("://") || has_bad_character {
-            cx.error(path, "expected an image such as \"ghcr.io/owner/name:1.0\" or \"file:./name.wasm\"");
-            return None;
-        }
-        return Some(ArtifactSource::Oci(image.to_owned()));
-    };
-    if file.is_empty() {
-        cx.error(path, "expected a path behind `file:`");
-        return None;
-    }
-    let file = cx.absolute_path(path, file.into());
-    digests.push(cx.image_digest(path, &file)?);
-    Some(ArtifactSource::File(file))
 }

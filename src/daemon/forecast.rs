@@ -1,7 +1,7 @@
 //! What a reload would do with another file, told without a running host: `washlet diff`.
 
 use crate::config::{Class, Config, ConfigDiff, Loaded, Pinned, diff};
-use crate::daemon::source::switched_off;
+use crate::daemon::source::{contradictions, switched_off};
 use crate::reload::guard;
 
 /// What a reload from one configuration to another does.
@@ -24,5 +24,7 @@ pub fn forecast(old: &Loaded, new: &Loaded) -> Forecast {
         changed.into_iter().map(|change| (change.key, change.verb.as_str(), change.class))
     };
     let changed = of(&old.config, &effective).chain(of(&effective, &new.config)).collect();
-    Forecast { changed, refused: guard(&old.config, &new.config, &switched_off(new)), pinned: new.pinned.clone() }
+    let mut refused = contradictions(&effective);
+    refused.extend(guard(&old.config, &new.config, &switched_off(new)));
+    Forecast { changed, refused, pinned: new.pinned.clone() }
 }

@@ -11,6 +11,7 @@ use tracing::warn;
 use crate::config::files::{
     FileRead, Files, MOUNTINFO, Mounts, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular,
 };
+use crate::config::rules::{self, Broken};
 use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
@@ -138,13 +139,26 @@ impl ConfigSource for FileSource {
 
     fn effective(&self, live: &Config, new: &Config) -> Result<Config, Rejection> {
         let (effective, _waiting) = config::diff::effective(live, new);
-        Ok(effective)
+        let errors: Vec<Fault> = contradictions(&effective).into_iter().map(Fault::from).collect();
+        if errors.is_empty() {
+            return Ok(effective);
+        }
+        Err(Rejection { reason: Reason::Invalid, blame: Blame::Configuration, passing: false, errors })
     }
 
     fn changes(&self, old: &Config, new: &Config) -> Vec<Change> {
         let ConfigDiff { changed } = ConfigDiff::between(old, new);
         changed.into_iter().map(|change| Change { key: change.key, verb: change.verb.as_str() }).collect()
     }
+}
+
+/// Why the configuration cannot run until a restart, although the file is right: of two keys that belong together one
+/// keeps its running value.
+pub(super) fn contradictions(effective: &Config) -> Vec<String> {
+    let told = |Broken { key, other, message }: Broken| {
+        format!("{key}: {message} ({other} keeps its running value until a restart)")
+    };
+    rules::broken(effective).into_iter().map(told).collect()
 }
 
 fn rejection(problems: Problems) -> Rejection {
@@ -205,6 +219,9 @@ pub(super) fn switched_off(loaded: &config::Loaded) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::FILE_BYTES_MAX;
+    use crate::config::files::Seen;
+    use crate::config::load;
 
     #[test]
     fn every_file_that_is_a_mount_is_warned_of_once_with_the_remedy() {
@@ -220,5 +237,91 @@ mod tests {
         assert!(of_token.contains("token: this file is a mount of its own, and already stale"), "{of_token}");
         assert!(found.iter().all(|text| text.ends_with("(mount the directory that holds it, without a subPath)")));
         assert_eq!(unreachable_updates(Some(&file), &config, Path::new("/nowhere")), []);
+    }
+
+    fn source(path: &Path) -> FileSource {
+        FileSource::new(Launch { config_path: Some(path.to_owned()), flags: Vec::new() })
+    }
+
+    fn lines(rejection: &Rejection) -> Vec<String> {
+        rejection.errors.iter().map(|fault| fault.line.clone()).collect()
+    }
+
+    /// As `washlet check` reads it.
+    fn check(path: &Path) -> Result<config::Loaded, Problems> {
+        let bytes = read_regular(path, FILE_BYTES_MAX as u64).unwrap();
+        let file = Some(FileInput { path: path.to_owned(), bytes });
+        let sources = Sources { file, working_dir: std::env::current_dir().unwrap(), ..Sources::default() };
+        load(&sources, &|file| read_regular(file, REFERENCED_BYTES_MAX))
+    }
+
+    /// What a start, or a reload of a running host, says of it.
+    async fn verdict(path: &Path, is_start: bool) -> Result<Config, Vec<String>> {
+        let mut source = source(path);
+        let layers = Arc::clone(&source.layers);
+        let files = Files::new(layers.path.clone(), Box::new(move |bytes| layers.references(bytes)));
+        let Seen::Set(snapshot) = files.read_once() else { panic!("{}", path.display()) };
+        source.has_loaded.store(!is_start, Ordering::SeqCst);
+        source.load(Arc::new(snapshot)).await.map(|loaded| loaded.config).map_err(|rejection| lines(&rejection))
+    }
+
+    #[tokio::test]
+    async fn check_and_start_and_reload_judge_every_file_alike() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config");
+        let (mut right, mut wrong) = (0, 0);
+        for folder in ["valid", "invalid"] {
+            for entry in std::fs::read_dir(corpus.join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                let told = |Problems(problems): Problems| problems.iter().map(Problem::to_string).collect::<Vec<_>>();
+                let checked = check(&path).map(|loaded| loaded.config).map_err(told);
+                assert_eq!(verdict(&path, false).await, checked, "{}", path.display());
+                let started = verdict(&path, true).await;
+                // There is nothing to keep at a start: a workload whose image is missing fails alone.
+                let is_lenient = |told: &String| told.contains(".image: cannot read ");
+                match (started, checked) {
+                    (Err(started), Err(mut checked)) => {
+                        checked.retain(|told| !is_lenient(told));
+                        assert_eq!(started, checked, "{}", path.display());
+                        wrong += 1;
+                    }
+                    (Ok(_), Err(checked)) => assert!(checked.iter().all(is_lenient), "{checked:?}"),
+                    (Ok(started), Ok(checked)) => {
+                        assert_eq!(started, checked);
+                        right += 1;
+                    }
+                    (Err(started), Ok(_)) => panic!("{started:?}"),
+                }
+            }
+        }
+        assert!(right >= 11 && wrong >= 380, "{right} right, {wrong} wrong");
+    }
+
+    #[test]
+    fn what_contradicts_the_running_value_of_a_restart_key_is_refused() {
+        let config = |max_instances: u32, pool_size: u32| {
+            let text = format!(
+                "[engine]\nmax_instances = {max_instances}\n[[workloads]]\nname = \"a\"\n[[workloads.components]]\n\
+                 name = \"c\"\nimage = \"a/b:1\"\npool_size = {pool_size}\n"
+            );
+            let file = Some(FileInput { path: "washlet.toml".into(), bytes: text.into_bytes() });
+            load(&Sources { file, ..Sources::default() }, &|path| std::fs::read(path))
+        };
+        let alone = config(100, 200).unwrap_err().to_string();
+        assert!(
+            alone.starts_with("washlet.toml:8:1: workloads[0].components[0].pool_size: expected at most 100"),
+            "{alone}"
+        );
+        let (live, new) = (config(100, 50).unwrap(), config(1000, 200).unwrap());
+        let source = source(Path::new("washlet.toml"));
+        let refused = source.effective(&live.config, &new.config).unwrap_err();
+        assert_eq!((refused.reason, refused.passing), (Reason::Invalid, false));
+        assert_eq!(
+            lines(&refused),
+            ["workloads[0].components[0].pool_size: expected at most 100, as many instances as the engine has \
+              (engine.max_instances keeps its running value until a restart)"]
+        );
+        assert_eq!(crate::daemon::forecast(&live, &new).refused, lines(&refused));
+        let right = config(1000, 100).unwrap();
+        assert_eq!(source.effective(&live.config, &right.config).unwrap().engine, live.config.engine);
     }
 }

@@ -1,9 +1,12 @@
 //! The nouns of the public API: plain values, no I/O, no async, no clock.
 
 mod allow;
+pub(crate) mod digest;
 mod heartbeat;
+pub(crate) mod host_name;
 mod id;
 mod quantity;
+pub(crate) mod reference;
 mod request;
 mod spec;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::types::host_name::normal_host;
 use crate::workload::http::HttpBinding;
 
 /// A binding, and what of the settings was left out of it.
@@ -51,21 +52,6 @@ pub(crate) fn parse_binding(config: &BTreeMap<String, String>) -> Result<ParsedB
         return Err(BindingError::MissingHost);
     }
     Ok(ParsedBinding { binding: HttpBinding { hosts, path: path.to_owned() }, dropped_aliases })
-}
-
-/// Lower case, without one trailing dot; `None` if it is neither an RFC 1123 name nor `*.` and one.
-fn normal_host(text: &str) -> Option<String> {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    let is_name = (1..=253).contains(&name.len()) && name.split('.').all(is_label);
-    is_name.then(|| text.to_ascii_lowercase())
-}
-
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        && !label.starts_with('-')
-        && !label.ends_with('-')
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ mod shutdown;
 /// Requests and responses, as clients and guests see them.
 mod http;
 
+/// Secrets of the configuration: nothing that a host says holds one.
+mod secrets;
+
 /// The servers that `scripts/test` started answer.
 mod servers;
 

@@ -105,7 +105,7 @@ impl fmt::Display for ImageReference {
 }
 
 /// The name under which settings and credentials of `registry` are looked up.
-pub(super) fn canonical_registry(registry: &str) -> &str {
+pub(crate) fn canonical_registry(registry: &str) -> &str {
     if DEFAULT_REGISTRY_ALIASES.contains(&registry) { DEFAULT_REGISTRY } else { registry }
 }
 
@@ -123,7 +123,7 @@ enum Host<'a> {
     Address(&'a str),
 }
 
-fn parse_registry(text: &str) -> Result<String, ReferenceError> {
+pub(crate) fn parse_registry(text: &str) -> Result<String, ReferenceError> {
     let wrong = || ReferenceError::Registry(text.to_owned());
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, "")) => (Host::Address(address), None),
