@@ -49,7 +49,8 @@ impl Checker<'_> {
                 // The keys of a plugin that is not there yet are still read, so that a typo shows now.
                 let is_refused = self.is_refused;
                 if node.is_optional && node.is_todo {
-                    if !is_refused && dict.get("enabled").and_then(Value::to_bool) != Some(false) {
+                    let is_off = dict.get("enabled").and_then(Value::to_bool) == Some(false);
+                    if !is_refused && !is_off && !self.only_waits(path, dict) {
                         self.report.error_at_key(path, "not implemented yet", None);
                     }
                     self.is_refused = true;
@@ -139,11 +140,19 @@ impl Checker<'_> {
             (_, _, Value::Dict(_, dict)) => dict.is_empty(),
             (_, _, _) => false,
         };
-        if !is_default {
+        if !is_default && self.report.may_wait(path) {
+            self.report.warning(path, "not implemented yet: it has no effect");
+        } else if !is_default {
             self.report.error_at_key(path, "not implemented yet", None);
         }
         self.is_refused = !matches!(node.shape, Shape::Leaf(_));
         is_refused
+    }
+
+    /// Whether nothing is set in a table but keys that may wait until they are implemented.
+    fn only_waits(&self, path: &str, dict: &Dict) -> bool {
+        let mut said = dict.iter().filter(|(_, value)| self.merged.origin(value) != Origin::Default).peekable();
+        said.peek().is_some() && said.all(|(key, _)| self.report.may_wait(&join(path, key)))
     }
 
     fn unknown(&mut self, fields: &BTreeMap<String, Node>, dict: &Dict, path: &str, key: &str) {

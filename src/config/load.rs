@@ -62,17 +62,17 @@ pub fn load(sources: &Sources, read: ReadFile<'_>) -> Result<Loaded, Problems> {
 }
 
 fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Option<Loaded> {
-    let Sources { file, env, flags, working_dir, tolerate_missing_images } = sources;
+    let Sources { base, file, env, flags, working_dir, tolerate_missing_images } = sources;
     let root = table::root();
     let file_layer = match file {
         Some(file) => parse(report, file)?,
         None => Dict::new(),
     };
     let keys = variables::settable(root);
-    let mut settings = variables::of_environment(env, &keys, report);
+    let mut settings = variables::of_environment(*base, env, &keys, report);
     settings.extend(variables::of_flags(flags, &keys, report));
     let pinned = settings.iter().filter_map(|setting| pinned(report, setting)).collect();
-    let merged = match Merged::new(root, file_layer.clone(), settings) {
+    let merged = match Merged::new(root, *base, file_layer.clone(), settings) {
         Ok(merged) => merged,
         Err(error) => {
             // Layers are trees already; there is nothing in them that could not be merged.

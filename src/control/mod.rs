@@ -22,9 +22,11 @@ mod link;
 pub(crate) mod port;
 mod question;
 mod subject;
+pub(crate) mod tool;
 mod wire;
 
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
+pub(crate) use wire::{Malformed, Reply, SeenHost};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::info;
 
-use crate::config::{Config, FlagValue};
+use crate::config::{Base, Config, FlagValue};
 use crate::daemon::sections::Shared;
 use crate::daemon::shutdown::Ended;
 use crate::daemon::source::FileSource;
@@ -37,6 +37,8 @@ const LAST_DROPS_TIME_MAX: Duration = Duration::from_millis(500);
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
+    /// What the host is if nobody says anything.
+    pub base: Base,
     /// The configuration file; defaults, environment and flags alone if absent.
     pub config_path: Option<PathBuf>,
     /// Flags that set configuration keys.

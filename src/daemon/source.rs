@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
 use crate::config::files::{FileRead, Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
-use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
+use crate::config::{self, Base, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
 use crate::reload::{Change, ConfigSource, Loaded, Reason, Rejection, SettledFiles};
@@ -32,6 +32,7 @@ pub(super) struct FileSource {
 /// All layers but the bytes of the file.
 #[derive(Debug)]
 struct Layers {
+    base: Base,
     path: Option<PathBuf>,
     env: Vec<(String, String)>,
     flags: Vec<FlagValue>,
@@ -45,7 +46,8 @@ impl Layers {
             (Some(_), None) | (None, _) => None,
         };
         let (env, flags) = (self.env.clone(), self.flags.clone());
-        Sources { file, env, flags, working_dir: self.working_dir.clone(), tolerate_missing_images: false }
+        let (base, working_dir) = (self.base, self.working_dir.clone());
+        Sources { base, file, env, flags, working_dir, tolerate_missing_images: false }
     }
 
     /// The files that a configuration asks for while it is loaded.
@@ -75,6 +77,7 @@ impl Layers {
 impl FileSource {
     pub(super) fn new(launch: Launch) -> Self {
         let layers = Arc::new(Layers {
+            base: launch.base,
             path: launch.config_path,
             env: config::env::capture(),
             flags: launch.flags,

@@ -2,6 +2,7 @@
 
 mod diff;
 mod example;
+mod reference;
 
 use std::collections::BTreeSet;
 use std::io;

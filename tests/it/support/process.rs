@@ -47,6 +47,11 @@ impl TestProcessBuilder {
         self
     }
 
+    /// The directory it will run in.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> TestProcess {
         let config = self.dir.path().join("washlet.toml");
