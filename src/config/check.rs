@@ -6,10 +6,14 @@ use figment::value::{Dict, Value};
 
 use crate::config::hint::nearest;
 use crate::config::path::{index, join};
+use crate::config::problem::Severity;
 use crate::config::report::{Origin, Report};
 use crate::config::scalar::{FileAddress, FileDuration, FileSize, FileUrl};
 use crate::config::source::Merged;
 use crate::config::table::{Kind, Node, Secrecy, Shape};
+
+/// Of a key that does no harm by that.
+const NO_EFFECT_YET: &str = "not implemented yet: it has no effect";
 
 /// Why a value is not one of a kind.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl Checker<'_> {
                 let is_refused = self.is_refused;
                 if node.is_optional && node.is_todo {
                     let is_off = dict.get("enabled").and_then(Value::to_bool) == Some(false);
-                    if !is_refused && !is_off && !self.only_waits(path, dict) {
+                    if !is_refused && !is_off && !self.lets_wait(path, dict) {
                         self.report.error_at_key(path, "not implemented yet", None);
                     }
                     self.is_refused = true;
@@ -141,7 +145,7 @@ impl Checker<'_> {
             (_, _, _) => false,
         };
         if !is_default && self.report.may_wait(path) {
-            self.report.warning(path, "not implemented yet: it has no effect");
+            self.report.warning(path, NO_EFFECT_YET);
         } else if !is_default {
             self.report.error_at_key(path, "not implemented yet", None);
         }
@@ -149,10 +153,16 @@ impl Checker<'_> {
         is_refused
     }
 
-    /// Whether nothing is set in a table but keys that may wait until they are implemented.
-    fn only_waits(&self, path: &str, dict: &Dict) -> bool {
-        let mut said = dict.iter().filter(|(_, value)| self.merged.origin(value) != Origin::Default).peekable();
-        said.peek().is_some() && said.all(|(key, _)| self.report.may_wait(&join(path, key)))
+    /// Warns of each key that is set in a table, if all of them may wait until they are implemented.
+    fn lets_wait(&mut self, path: &str, dict: &Dict) -> bool {
+        let said = dict.iter().filter(|(_, value)| self.merged.origin(value) != Origin::Default);
+        let said: Vec<(String, Origin)> =
+            said.map(|(key, value)| (join(path, key), self.merged.origin(value))).collect();
+        let all_may = !said.is_empty() && said.iter().all(|(path, _)| self.report.may_wait(path));
+        for (path, origin) in said.iter().filter(|_| all_may) {
+            self.report.outside(Severity::Warning, origin, path, NO_EFFECT_YET, None);
+        }
+        all_may
     }
 
     fn unknown(&mut self, fields: &BTreeMap<String, Node>, dict: &Dict, path: &str, key: &str) {

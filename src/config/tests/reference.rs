@@ -103,6 +103,23 @@ fn every_variable_reaches_its_key_or_says_why_not() {
 }
 
 #[test]
+fn the_documentation_lists_every_option() {
+    let code =
+        |words: &mut dyn Iterator<Item = String>| words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let mut table = String::from("| flag | variable | key | |\n|---|---|---|---|\n");
+    for option in OPTIONS {
+        let letter = option.short.map(|short| format!("-{short}"));
+        let aliases = option.aliases.iter().map(|alias| format!("--{alias}"));
+        let flags = code(&mut option.flag.map(str::to_owned).into_iter().chain(letter).chain(aliases));
+        let variables = code(&mut option.variables.iter().rev().map(|name| (*name).to_owned()));
+        let key = code(&mut option.key().map(str::to_owned).into_iter());
+        table.push_str(&format!("| {flags} | {variables} | {key} | {} |\n", option.help));
+    }
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/host.md")).unwrap();
+    assert!(text.ends_with(&format!("\n\n{table}")), "the table of docs/host.md should be:\n{table}");
+}
+
+#[test]
 fn a_cluster_host_needs_no_file() {
     let config = host(&[], &[]).map_err(|it| it.text()).unwrap().config;
     assert_eq!(config.nats.scheduler, Some(Scheduler::default()));
