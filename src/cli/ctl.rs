@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::connection::Connection;
@@ -91,6 +91,7 @@ struct Waiting {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["file", "image"])))]
 struct Start {
     /// The host to start it on
     #[arg(long, value_name = "ID", value_parser = host_id)]
@@ -99,7 +100,6 @@ struct Start {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// A TOML file with `[[workloads]]`, or JSON as on the wire
-    #[arg(required_unless_present = "image", conflicts_with = "image")]
     file: Option<PathBuf>,
     /// Which workload of the file, if it lists several
     #[arg(long, value_name = "NAME", requires = "file")]

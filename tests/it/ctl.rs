@@ -56,6 +56,15 @@ impl Host {
         Self { washlet, id, http_port }
     }
 
+    /// A draining host waits for its operator to stop what runs: that is us.
+    async fn stop_all(&self, nats: &NatsServer) {
+        let said = ctl(nats, &["workloads", "--host", &self.id, "--json"]).await.json();
+        for id in said["workloads"].as_array().expect("a list").iter().filter_map(|workload| workload["id"].as_str()) {
+            let said = ctl(nats, &["stop", "--host", &self.id, id]).await;
+            assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+        }
+    }
+
     async fn get(&self, host: &str) -> http::Answer {
         http::get(([127, 0, 0, 1], self.http_port).into(), host, "/").await
     }
@@ -141,6 +150,7 @@ async fn a_workload_comes_from_a_file_in_either_form() {
         assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""));
         assert!(said.stderr.contains(error), "{error} is in {}", said.stderr);
     }
+    host.stop_all(&nats).await;
     host.washlet.finish().await;
 }
 

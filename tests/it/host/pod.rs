@@ -86,8 +86,9 @@ async fn the_argv_of_the_chart_joins_by_tls_and_serves_from_a_read_only_root() {
         "hostInterfaces": [{ "namespace": "wasi", "package": "http", "interfaces": ["incoming-handler"],
             "config": { "host": "hello.test" } }],
     } } });
-    let subject = format!("runtime.host.{}.workload.start", heartbeat["id"].as_str().expect("an id"));
-    let answer: Value = client.request(&subject, &start).await;
+    let subject =
+        |command: &str| format!("runtime.host.{}.workload.{command}", heartbeat["id"].as_str().expect("an id"));
+    let answer: Value = client.request(&subject("start"), &start).await;
     assert_eq!(answer["workloadStatus"]["workloadState"], "WORKLOAD_STATE_RUNNING", "{answer}");
     let answer = get(([127, 0, 0, 1], http_port).into(), "hello.test", "/").await;
     assert_eq!(answer.text(), "Hello from http2\n");
@@ -97,5 +98,6 @@ async fn the_argv_of_the_chart_joins_by_tls_and_serves_from_a_read_only_root() {
     let status = std::fs::read_to_string(format!("/proc/{}/status", washlet.id())).expect("a process of ours");
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).expect("Linux says Uid");
     assert!(uid.split_whitespace().all(|uid| uid != "0"), "it is not root: {uid}");
+    client.request(&subject("stop"), &json!({ "workloadId": "w" })).await;
     washlet.finish().await;
 }
