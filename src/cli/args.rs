@@ -13,9 +13,6 @@ use crate::config::Base;
 #[derive(Debug, Parser)]
 #[command(name = "washlet", version, args_override_self = true)]
 pub(super) struct Args {
-    /// The configuration file [env: WASHLET_CONFIG]. It is watched: a valid change applies without a restart
-    #[arg(long, short, value_name = "FILE", global = true)]
-    pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Option<Command>,
 }

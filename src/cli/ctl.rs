@@ -291,7 +291,7 @@ fn of_workloads(fleet: &Fleet) -> Told {
     for host in &fleet.hosts {
         match host.workloads() {
             Some(of_host) => workloads.extend(of_host),
-            None => silent.push(host.seen.id.clone()),
+            None => silent.push((host.seen.id.clone(), host.refusal().unwrap_or("it does not tell its workloads"))),
         }
     }
     let row = |workload: &HostedWorkload| {
@@ -305,12 +305,12 @@ fn of_workloads(fleet: &Fleet) -> Told {
         (true, false) => "no workloads\n".to_owned(),
         (false, false) => table(["HOST", "ID", "WORKLOAD", "STATE", "IN FLIGHT", "REASON"], &rows),
     };
-    for host in &silent {
-        text.push_str(&format!("{host} does not tell its workloads\n"));
+    for (host, why) in &silent {
+        text.push_str(&format!("{host}: {why}\n"));
     }
     let json = json!({
         "workloads": workloads.iter().map(HostedWorkload::json).collect::<Vec<_>>(),
-        "silent_hosts": silent,
+        "silent_hosts": silent.iter().map(|(host, why)| json!({ "host": host, "reason": why })).collect::<Vec<_>>(),
     });
     Told { text, json, is_well: true }
 }

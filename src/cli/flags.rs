@@ -1,10 +1,15 @@
-//! Flags that set keys, made from the table of the reference host's options: over the file and the environment, now and
-//! at every reload.
+//! The configuration file, and flags that set keys, made from the table of the reference host's options: over the file
+//! and the environment, now and at every reload.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::FlagValue;
 use crate::config::reference::{OPTIONS, ReferenceOption, Takes};
+
+/// The flag that names the file.
+const CONFIG: &str = "config";
 
 /// Commands that take these flags; below `check` and `config` there is `host`, as beside them.
 const TAKERS: [&str; 4] = ["host", "check", "config", "diff"];
@@ -25,9 +30,19 @@ pub(super) fn taken_by(command: Command) -> Command {
 
 /// Every flag that was given: of one that takes a single value the last, of the others all values.
 pub(super) fn given(matches: &ArgMatches) -> Vec<FlagValue> {
-    let levels: Vec<&ArgMatches> =
-        std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, matches)| matches)).collect();
+    let levels: Vec<&ArgMatches> = levels(matches).collect();
     OPTIONS.iter().filter_map(|option| value_of(option, &levels)).collect()
+}
+
+/// The configuration file, if a flag names it.
+pub(super) fn config(matches: &ArgMatches) -> Option<PathBuf> {
+    let given = levels(matches).filter_map(|matches| matches.try_get_one::<PathBuf>(CONFIG).ok().flatten());
+    given.last().cloned()
+}
+
+/// What was given to the command itself, to the one below it, and so on.
+fn levels(matches: &ArgMatches) -> impl Iterator<Item = &ArgMatches> {
+    std::iter::successors(Some(matches), |matches| matches.subcommand().map(|(_, matches)| matches))
 }
 
 fn value_of(option: &ReferenceOption, levels: &[&ArgMatches]) -> Option<FlagValue> {
@@ -46,8 +61,12 @@ fn value_of(option: &ReferenceOption, levels: &[&ArgMatches]) -> Option<FlagValu
 }
 
 fn with_flags(command: Command, is_host: bool) -> Command {
+    let config =
+        Arg::new(CONFIG).long(CONFIG).short('c').value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+            "The configuration file [env: WASHLET_CONFIG]. It is watched: a valid change applies without a restart",
+        );
     let flags = OPTIONS.iter().filter_map(|option| arg(option, is_host));
-    command.args(flags)
+    command.arg(config).args(flags)
 }
 
 fn arg(option: &ReferenceOption, is_host: bool) -> Option<Arg> {

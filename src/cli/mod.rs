@@ -26,14 +26,17 @@ pub fn main() -> ExitCode {
 
 fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let matches = flags::taken_by(Args::command()).try_get_matches_from(args);
-    let (args, flags) =
-        match matches.and_then(|matches| Ok((Args::from_arg_matches(&matches)?, flags::given(&matches)))) {
-            Ok(given) => given,
-            Err(error) => return exit::of_usage(&error),
-        };
-    let Args { config, command } = args;
+    let read = |matches| Ok((Args::from_arg_matches(&matches)?, flags::config(&matches), flags::given(&matches)));
+    let (Args { command }, config, flags) = match matches.and_then(read) {
+        Ok(given) => given,
+        Err(error) => return exit::of_usage(&error),
+    };
     let variables = env::capture();
     let named = variables.iter().find(|(name, value)| name == "WASHLET_CONFIG" && !value.is_empty());
+    if matches!(command, Some(Command::Ctl(_))) && config.is_some() {
+        exit::say("error: `washlet ctl` reads no configuration file\n");
+        return Exit::Usage;
+    }
     let config_path = config.or_else(|| named.map(|(_, path)| path.into()));
     let base = command.as_ref().map_or(Base::Standalone, Command::base);
     let layers = Layers { base, path: config_path, env: variables, flags };
@@ -45,10 +48,6 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Some(Command::Check { json, host: _ }) => inspect::check(&layers, json),
         Some(Command::Config { json, host: _ }) => inspect::config(&layers, json),
         Some(Command::Diff { old, new, json }) => inspect::diff(&old, &new, &layers, json),
-        Some(Command::Ctl(_)) if layers.path.is_some() => {
-            exit::say("error: `washlet ctl` reads no configuration file\n");
-            Exit::Usage
-        }
         Some(Command::Ctl(ctl)) => ctl::run(*ctl),
         Some(Command::Schema) => inspect::schema(),
         Some(Command::Example) => inspect::example(),

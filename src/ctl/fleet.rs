@@ -166,6 +166,11 @@ impl FleetHost {
         })
     }
 
+    /// Why it tells nothing of its configuration, if it says that.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        self.config.as_ref()?.get("error")?.as_str()
+    }
+
     /// What it runs; `None` if it does not tell.
     pub(crate) fn workloads(&self) -> Option<Vec<HostedWorkload>> {
         let text = |workload: &Value, key: &str| workload[key].as_str().unwrap_or_default().to_owned();

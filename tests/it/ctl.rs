@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::process::TestProcessBuilder;
 use crate::support::{FakeServer, NatsServer, PATIENCE, Registry, TestProcess, eventually, free_port, http};
+use crate::tls::authority::Authority;
 
 /// What a command said, and how it ended.
 struct Said {
@@ -269,7 +270,7 @@ async fn a_wrong_command_line_ends_with_2() {
         (&["hosts", "--nats-user", "u"], "a user needs a password"),
         (&["hosts", "--nats-creds", "a", "--nats-nkey", "b"], "only one way to authenticate"),
         (&["hosts", "--nats-cert", "a"], "need each other"),
-        (&["hosts", "--config", "washlet.toml"], "reads no configuration file"),
+        (&["hosts", "--config", "washlet.toml"], "--config"),
         (&[], "Usage"),
     ] {
         let said = run(TestProcess::builder("# not read\n"), args).await;
@@ -316,4 +317,38 @@ async fn the_least_permissions_are_enough_and_a_deaf_user_is_told() {
         said.stderr
     );
     washlet.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_comes_from_flags_or_variables() {
+    let authority = Authority::new("cluster");
+    let (server, client) = (authority.issue("127.0.0.1"), authority.issue("person"));
+    let dir = tempfile::TempDir::with_prefix("washlet-ctl-").expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let files = [
+        ("ca", &authority.pem()),
+        ("s.crt", &server.cert),
+        ("s.key", &server.key),
+        ("c.crt", &client.cert),
+        ("c.key", &client.key),
+    ];
+    for (name, text) in files {
+        std::fs::write(path(name), text).expect("the file can be written");
+    }
+    let (ca, cert, key) = (path("ca"), path("s.crt"), path("s.key"));
+    let first = "handshake_first: true";
+    let nats = NatsServer::start(&format!(
+        "tls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {ca:?}, verify: true, {first} }}"
+    ))
+    .await;
+    let (url, cert, key) = (nats.url(), path("c.crt"), path("c.key"));
+    let hosts = ["--nats-tls-first", "-s", &url, "hosts", "--wait", "100ms"];
+    let by_flag = [&hosts[..], &["--nats-ca", &ca, "--nats-cert", &cert, "--nats-key", &key]].concat();
+    let said = run(TestProcess::builder(""), &by_flag).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), "no host was heard\n"), "{}", said.stderr);
+    let by_variable = TestProcess::builder("").env("NATS_CA", &ca).env("NATS_CERT", &cert).env("NATS_KEY", &key);
+    let said = run(by_variable, &hosts).await;
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    let said = run(TestProcess::builder("").env("NATS_CA", &ca), &hosts).await;
+    assert_eq!((said.code, said.stderr.contains("cannot reach the control plane")), (Some(1), true), "{}", said.stderr);
 }

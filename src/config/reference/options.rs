@@ -18,7 +18,7 @@ pub static OPTIONS: &[ReferenceOption] = &[
     nothing("--help-markdown", Switch, "Accepted, no effect: see --help"),
     nothing("-C", Value("DIR"), "Accepted, no effect"),
     nothing("--enable-meters", Switch, "Accepted, no effect: metrics are always on"),
-    missing("--user-config", Value("FILE"), NO_HOST_PLUGINS, "Settings of host plugins"),
+    missing("--user-config", Value("FILE"), NO_HOST_PLUGINS, "Not implemented yet, refused: settings of host plugins"),
     // Who the host is
     key("--host-group", Value("GROUP"), "host.group", "Label by which the operator picks hosts").common(),
     key("--host-name", Value("ADDRESS"), "host.advertise_address", "Address under which others reach this host")
@@ -140,12 +140,27 @@ pub static OPTIONS: &[ReferenceOption] = &[
     key("--wasi-otel", Switch, "plugins.wasi-otel.enabled", "Serve wasi:otel"),
     key("--postgres-url", Value("URL"), "plugins.wasmcloud-postgres.url", "Database of wasmcloud:postgres")
         .variables(&["WASH_POSTGRES_URL"]),
-    missing("--host-plugin", Value("SPEC"), NO_HOST_PLUGINS, "A host plugin that is a component")
-        .variables(&["WASH_HOST_PLUGINS"]),
-    missing("--host-plugin-registry-user", Value("USER"), NO_HOST_PLUGINS, "For pulling host plugins")
-        .variables(&["WASH_HOST_PLUGIN_REGISTRY_USER"]),
-    missing("--host-plugin-registry-password", Value("PASSWORD"), NO_HOST_PLUGINS, "For pulling host plugins")
-        .variables(&["WASH_HOST_PLUGIN_REGISTRY_PASSWORD"]),
+    missing(
+        "--host-plugin",
+        Value("SPEC"),
+        NO_HOST_PLUGINS,
+        "Not implemented yet, refused: a host plugin that is a component",
+    )
+    .variables(&["WASH_HOST_PLUGINS"]),
+    missing(
+        "--host-plugin-registry-user",
+        Value("USER"),
+        NO_HOST_PLUGINS,
+        "Not implemented yet, refused: for pulling host plugins",
+    )
+    .variables(&["WASH_HOST_PLUGIN_REGISTRY_USER"]),
+    missing(
+        "--host-plugin-registry-password",
+        Value("PASSWORD"),
+        NO_HOST_PLUGINS,
+        "Not implemented yet, refused: for pulling host plugins",
+    )
+    .variables(&["WASH_HOST_PLUGIN_REGISTRY_PASSWORD"]),
     // Artifacts
     key("--allow-insecure-registries", Switch, "registry.allow_insecure", "Plain HTTP for every registry").common(),
     key("--oci-ca-path", Values("FILE"), "registry.ca", "Further authorities for registries")
