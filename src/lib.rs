@@ -18,6 +18,7 @@ pub(crate) mod engine;
 pub(crate) mod nats;
 pub(crate) mod plugin;
 pub(crate) mod reload;
+mod state;
 pub(crate) mod workload;
 
 pub mod host;

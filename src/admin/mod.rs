@@ -15,28 +15,18 @@ pub(crate) use server::{AdminServer, BoundAdmin};
 
 use std::fmt;
 
-use futures::future::BoxFuture;
-use serde_json::Value;
+use crate::config::port::ConfigPort;
 
 /// What the listener tells, and what it can ask for. No method blocks.
-pub(crate) trait AdminPort: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait AdminPort: ConfigPort + fmt::Debug {
     /// Whether the tasks that must never stop have been heard of lately.
     fn liveness(&self) -> Vec<Check>;
 
     /// Whether requests should be sent here; `Detail` checks are only told.
     fn readiness(&self) -> Vec<Check>;
 
-    /// What is live, what waits, what failed. No secret in it.
-    fn status(&self) -> Value;
-
     /// Prometheus text format.
     fn metrics(&self) -> String;
-
-    /// Makes an attempt to reload; yields its outcome, or how far it has come after a while.
-    fn reload(&self) -> BoxFuture<'static, Value>;
-
-    /// Prepares what the file says now, and drops it; yields what a reload would do, or why it would be refused.
-    fn check(&self) -> BoxFuture<'static, Value>;
 }
 
 /// One line of a probe.

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::admin::{AdminPort, AdminServer, Check};
+use crate::config::port::ConfigPort;
 
 #[derive(Debug)]
 struct Fake {
@@ -31,12 +32,14 @@ impl AdminPort for Fake {
         ]
     }
 
-    fn status(&self) -> Value {
-        json!({ "generation": 7 })
-    }
-
     fn metrics(&self) -> String {
         "washlet_config_generation 7\n".to_owned()
+    }
+}
+
+impl ConfigPort for Fake {
+    fn status(&self) -> Value {
+        json!({ "generation": 7 })
     }
 
     fn reload(&self) -> BoxFuture<'static, Value> {

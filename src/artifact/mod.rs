@@ -35,6 +35,7 @@ pub(crate) use error::ArtifactError;
 
 use self::image::Images;
 use crate::config;
+use crate::telemetry::millis;
 use crate::types::{ArtifactSource, PullPolicy, PullSecret};
 
 /// Gets artifacts. Cheap to clone; the cache directory, if it is a private one, goes with the last clone.
@@ -111,7 +112,7 @@ impl Artifacts {
 impl Artifact {
     fn log(&self, source: &ArtifactSource) {
         let Self { digest, bytes, origin, took } = self;
-        let (bytes, took_ms) = (bytes.len(), took.as_millis());
+        let (bytes, took_ms) = (bytes.len(), millis(*took));
         match origin {
             ArtifactOrigin::Registry => {
                 info!(artifact = %source, %digest, %origin, bytes, took_ms, "artifact pulled");

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::cli::exit::{Exit, of_problems, print, say};
-use crate::config::files::{REFERENCED_BYTES_MAX, read_regular};
+use crate::config::files::{MOUNTINFO, REFERENCED_BYTES_MAX, read_regular};
 use crate::config::{
     Base, FILE_BYTES_MAX, FileInput, FlagValue, Loaded, Problem, Problems, Sources, example, load, schema,
 };
-use crate::daemon::{Forecast, forecast};
+use crate::daemon::{Forecast, forecast, unreachable_updates};
 
 /// All that a configuration is made of, the file still unread.
 #[derive(Debug, Clone)]
@@ -21,7 +21,12 @@ pub(super) struct Layers {
 }
 
 pub(super) fn check(layers: &Layers, as_json: bool) -> Exit {
-    match read_and_load(layers, layers.path.as_deref()) {
+    let path = layers.path.as_deref();
+    let loaded = read_and_load(layers, path).map(|mut loaded| {
+        loaded.warnings.extend(unreachable_updates(path, &loaded.config, Path::new(MOUNTINFO)));
+        loaded
+    });
+    match loaded {
         Err(problems) if as_json => {
             print(&format!("{:#}\n", json!({ "valid": false, "problems": problems.json() })));
             Exit::Configuration

@@ -217,7 +217,7 @@ impl Checker<'_> {
         self.report.origins.insert(path.to_owned(), origin);
         match node.secrecy {
             Secrecy::Open => {}
-            Secrecy::Secret => self.mask(path, value),
+            Secrecy::Secret | Secrecy::ByName => self.mask(path, value),
             // The rule for printing a URL has no place in a snippet: all of it goes.
             Secrecy::UserInfo => {
                 if has_user_info(value) {

@@ -274,8 +274,7 @@ impl ConfigDiff {
 
     fn workloads(&mut self, old: &[StaticWorkload], new: &[StaticWorkload]) {
         let named = |workloads: &[StaticWorkload]| {
-            let key = |it: &StaticWorkload| format!("workloads.{}/{}", it.spec.namespace, it.spec.name);
-            workloads.iter().map(|it| (key(it), it.clone())).collect::<BTreeMap<_, _>>()
+            workloads.iter().map(|it| (it.key(), it.clone())).collect::<BTreeMap<_, _>>()
         };
         let (old, new) = (named(old), named(new));
         for (key, workload) in &old {

@@ -57,8 +57,29 @@ pub(crate) fn redacted(kind: &Kind, secrecy: Secrecy, value: &Value) -> Json {
     match secrecy {
         Secrecy::Secret => "<secret>".into(),
         Secrecy::Open => kind.canonical(value),
+        Secrecy::ByName => without_secrets(kind.canonical(value)),
         Secrecy::UserInfo => without_user_infos(kind.canonical(value)),
     }
+}
+
+/// Of a map whose keys the user chooses: nothing of a value that may be a secret.
+fn without_secrets(value: Json) -> Json {
+    let Json::Object(map) = value else { return "<secret>".into() };
+    let hide = |(name, value): (String, Json)| {
+        let text = value.as_str().unwrap_or_default();
+        let is_secret = sounds_secret(&name) || sounds_secret(text) || text.contains("-----BEGIN");
+        (name, if is_secret { "<secret>".into() } else { without_user_infos(value) })
+    };
+    Json::Object(map.into_iter().map(hide).collect())
+}
+
+/// Whether a name is one that people give to secrets. Rather too often than too seldom: an edit of what is hidden is
+/// applied like any other, only the published hash does not show it.
+fn sounds_secret(text: &str) -> bool {
+    const WORDS: [&str; 11] =
+        ["pass", "pwd", "secret", "token", "key", "cred", "auth", "private", "salt", "cookie", "dsn"];
+    let text = text.to_ascii_lowercase();
+    WORDS.iter().any(|word| text.contains(word))
 }
 
 pub(crate) fn without_user_infos(value: Json) -> Json {

@@ -56,7 +56,7 @@ pub(crate) struct FileHost {
     /// Further labels of heartbeats.
     pub(super) labels: BTreeMap<String, String>,
     /// Directory for what outlives the process: host id and journal. Unset: nothing persists.
-    #[schemars(extend("x-washlet-reload" = "restart", "x-washlet-todo" = true))]
+    #[schemars(extend("x-washlet-reload" = "restart"))]
     pub(super) state_dir: Option<PathBuf>,
 }
 

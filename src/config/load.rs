@@ -6,6 +6,8 @@ use figment::value::{Dict, Value};
 use serde::Deserialize as _;
 
 use crate::config::file::FileConfig;
+use crate::config::files::InputHash;
+use crate::config::observe::{FileLog, Log};
 use crate::config::path::join;
 use crate::config::print::{self, ShownValue};
 use crate::config::problem::{Problem, Problems};
@@ -41,6 +43,8 @@ pub struct Pinned {
     pub key: String,
     /// The variable or flag that decides instead.
     pub by: String,
+    /// Of the text of its value, which may be a secret: another one is an edit.
+    pub(crate) written: InputHash,
 }
 
 /// Reads a configuration. Pure, but for `read`, which reads the files that the configuration names.
@@ -59,6 +63,24 @@ pub fn load(sources: &Sources, read: ReadFile<'_>) -> Result<Loaded, Problems> {
             Err(Problems(errors))
         }
     }
+}
+
+/// `[log]`, for what is said before the rest is known: `None` if that cannot be told. What is wrong is told by [`load`].
+#[must_use]
+pub fn log_of(sources: &Sources) -> Option<Log> {
+    let Sources { base, file, env, flags, .. } = sources;
+    let mut report = Report::default();
+    let root = table::root();
+    let file_layer = match file {
+        Some(file) => parse(&mut report, file)?,
+        None => Dict::new(),
+    };
+    let keys = variables::settable(root);
+    let mut settings = variables::of_environment(*base, env, &keys, &mut report);
+    settings.extend(variables::of_flags(flags, &keys, &mut report));
+    settings.retain(|setting| setting.path.first().is_some_and(|table| table == "log"));
+    let merged = Merged::new(root, *base, file_layer, settings).ok()?;
+    FileLog::deserialize(merged.dict.get("log")?).ok()?.checked().ok()
 }
 
 fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Option<Loaded> {
@@ -107,12 +129,13 @@ fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Opti
 
 fn pinned(report: &Report, Setting { origin, path, value: _ }: &Setting) -> Option<Pinned> {
     let key = path.iter().fold(String::new(), |path, key| join(&path, key));
-    let is_in_file = report.spans.contains_key(&key);
     let by = match origin {
-        Origin::Variable(name) | Origin::Flag(name) if is_in_file => name.clone(),
-        Origin::Variable(_) | Origin::Flag(_) | Origin::File | Origin::Default => return None,
+        Origin::Variable(name) | Origin::Flag(name) => name.clone(),
+        Origin::File | Origin::Default => return None,
     };
-    Some(Pinned { key, by })
+    let span = report.spans.get(&key)?;
+    let written = InputHash::of(report.text.get(span.value.clone()).unwrap_or_default().as_bytes());
+    Some(Pinned { key, by, written })
 }
 
 /// The file as a tree, or what keeps it from being one.

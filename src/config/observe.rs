@@ -100,22 +100,49 @@ impl FileAdmin {
 
 impl FileLog {
     pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Log {
-        let Self { level, format } = self;
-        if let Err(message) = check_level(&level) {
-            cx.error("log.level", message);
+        match self.checked() {
+            Ok(log) => log,
+            Err(message) => {
+                cx.error("log.level", message);
+                Log::default()
+            }
         }
+    }
+
+    /// What it says, or what is wrong with the level.
+    pub(super) fn checked(self) -> Result<Log, String> {
+        let Self { level, format } = self;
+        check_level(&level)?;
         let format = match format {
             FileLogFormat::Auto => LogFormat::Auto,
             FileLogFormat::Text => LogFormat::Text,
             FileLogFormat::Json => LogFormat::Json,
         };
-        Log { level, format }
+        Ok(Log { level, format })
     }
 }
 
 const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "off"];
 
-/// What the filter itself would read as "everything of the target `inof`" is refused as a misspelt level.
+/// Crates that log and may stand alone as "all that it says"; any other target needs its level.
+const CRATES: [&str; 14] = [
+    "async_nats",
+    "cranelift_codegen",
+    "h2",
+    "hyper",
+    "hyper_util",
+    "mio",
+    "notify",
+    "oci_client",
+    "reqwest",
+    "rustls",
+    "tokio",
+    "washlet",
+    "wasmtime",
+    "wasmtime_wasi",
+];
+
+/// What the filter itself would read as "everything of the target `verbose`" is refused as no level.
 fn check_level(text: &str) -> Result<(), String> {
     let is_number = |word: &str| matches!(word.as_bytes(), [b'0'..=b'5']);
     let is_level = |word: &str| is_number(word) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
@@ -129,13 +156,9 @@ fn check_level(text: &str) -> Result<(), String> {
                 return Err(format!("{levels} behind the `=`"));
             }
             Some(_target_and_level) => {}
-            None if is_level(directive) || directive.contains("::") => {}
-            None => {
-                let near = |level: &&&str| strsim::osa_distance(level, &directive.to_ascii_lowercase()) <= 2;
-                if !directive.is_empty() && LEVELS.iter().any(|level| near(&level)) {
-                    return Err(levels.to_owned());
-                }
-            }
+            None if directive.is_empty() || is_level(directive) || directive.contains("::") => {}
+            None if CRATES.contains(&directive) => {}
+            None => return Err(format!("{levels}, or a target with its level: `washlet=debug`")),
         }
     }
     Ok(())
@@ -160,7 +183,19 @@ mod tests {
         ] {
             assert_eq!(check_level(text), Ok(()), "{text}");
         }
-        for text in ["", " ", "inof", "washlet=loud", "washlet=6", "=info", "wran,hyper=info"] {
+        for text in [
+            "",
+            " ",
+            "inof",
+            "verbose",
+            "all",
+            "washlett",
+            "info,verbose",
+            "washlet=loud",
+            "washlet=6",
+            "=info",
+            "wran,hyper=info",
+        ] {
             assert!(check_level(text).is_err(), "{text}");
         }
     }

@@ -252,7 +252,7 @@ pub(crate) struct FileComponentPlugin {
     /// Digest that the image must have.
     pub(super) digest: Option<String>,
     /// Settings of the component.
-    #[schemars(extend("x-washlet-secret" = true))]
+    #[schemars(extend("x-washlet-secret" = "by-name"))]
     pub(super) config: BTreeMap<String, String>,
     /// Secrets of the component.
     #[schemars(extend("x-washlet-secret" = true))]

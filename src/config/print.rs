@@ -63,7 +63,7 @@ impl Walk<'_> {
             }
             (Shape::Leaf(_) | Shape::Table(_) | Shape::Entries(_) | Shape::Array(_), value) => {
                 let value = match node.secrecy {
-                    Secrecy::Secret => "<secret>".into(),
+                    Secrecy::Secret | Secrecy::ByName => "<secret>".into(),
                     Secrecy::UserInfo => without_user_infos(plain(value)),
                     Secrecy::Open => plain(value),
                 };

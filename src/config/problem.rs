@@ -6,6 +6,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::config::files::FileMount;
+
 /// Whether a problem keeps the configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,6 +134,25 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// A file of which no update is ever seen.
+    #[must_use]
+    pub fn of_mount(FileMount { path, is_stale }: &FileMount) -> Self {
+        let message = if *is_stale {
+            "this file is a mount of its own, and already stale: its source was replaced"
+        } else {
+            "this file is a mount of its own: it never sees an update of its source"
+        };
+        Self {
+            severity: Severity::Warning,
+            key: String::new(),
+            place: Some(Place::WholeFile(path.display().to_string())),
+            also: None,
+            message: message.to_owned(),
+            hint: Some("mount the directory that holds it, without a subPath".to_owned()),
+            may_pass: false,
+        }
+    }
+
     /// The configuration file itself cannot be read.
     #[must_use]
     pub fn unreadable(file: &Path, error: &io::Error) -> Self {

@@ -26,6 +26,8 @@ pub(crate) enum Secrecy {
     Open,
     /// All but the user information of its URLs.
     UserInfo,
+    /// Nothing: among the values of a map that the user names are secrets. What is not called like one counts in hashes.
+    ByName,
     /// Nothing.
     Secret,
 }
@@ -105,6 +107,7 @@ impl Node {
         let is_optional = is_nullable(schema);
         let secrecy = match schema.get("x-washlet-secret") {
             Some(Json::Bool(true)) => Secrecy::Secret,
+            Some(Json::String(form)) if form == "by-name" => Secrecy::ByName,
             Some(Json::String(_user_info)) => Secrecy::UserInfo,
             _ => Secrecy::Open,
         };

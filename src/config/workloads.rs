@@ -29,6 +29,13 @@ pub struct StaticWorkload {
     pub file_digests: Vec<String>,
 }
 
+impl StaticWorkload {
+    /// What it is called where keys are listed.
+    pub(crate) fn key(&self) -> String {
+        format!("workloads.{}/{}", self.spec.namespace, self.spec.name)
+    }
+}
+
 /// `[[workloads]]`: a workload the host runs by itself.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -63,7 +70,7 @@ pub(crate) struct FileInterface {
     /// Label of a named import.
     pub(super) name: Option<String>,
     /// Settings of this binding.
-    #[schemars(extend("x-washlet-secret" = true))]
+    #[schemars(extend("x-washlet-secret" = "by-name"))]
     pub(super) config: BTreeMap<String, String>,
 }
 
@@ -91,10 +98,10 @@ pub(crate) struct FileComponent {
     #[schemars(extend("x-washlet-todo" = true))]
     pub(super) cpu_limit: Option<u32>,
     /// Settings that the component reads through `wasi:config`.
-    #[schemars(extend("x-washlet-secret" = true))]
+    #[schemars(extend("x-washlet-secret" = "by-name"))]
     pub(super) config: BTreeMap<String, String>,
     /// Environment variables of the component.
-    #[schemars(extend("x-washlet-secret" = true))]
+    #[schemars(extend("x-washlet-secret" = "by-name"))]
     pub(super) environment: BTreeMap<String, String>,
     /// Volumes it sees.
     pub(super) volume_mounts: Vec<FileVolumeMount>,
@@ -122,10 +129,10 @@ pub(crate) struct FileService {
     /// Processor time, in millicores.
     pub(super) cpu_limit: Option<u32>,
     /// Settings that the service reads through `wasi:config`.
-    #[schemars(extend("x-washlet-secret" = true))]
+    #[schemars(extend("x-washlet-secret" = "by-name"))]
     pub(super) config: BTreeMap<String, String>,
     /// Environment variables of the service.
-    #[schemars(extend("x-washlet-secret" = true))]
+    #[schemars(extend("x-washlet-secret" = "by-name"))]
     pub(super) environment: BTreeMap<String, String>,
     /// Volumes it sees.
     pub(super) volume_mounts: Vec<FileVolumeMount>,

@@ -31,7 +31,8 @@ use tracing::{error, info, warn};
 use crate::config::Scheduler;
 use crate::control::answer;
 use crate::control::port::ControlledHost;
-use crate::control::wire::{IdRequest, Malformed, Reply, StartRequest, encode_heartbeat};
+use crate::control::read::{read_id, read_start};
+use crate::control::wire::{Reply, encode_heartbeat};
 use crate::error::Chain;
 use crate::task::{self, Shutdown, panic_text};
 use crate::types::{WorkloadId, WorkloadSpec, WorkloadState};
@@ -111,7 +112,8 @@ struct WaitingStart {
     /// `None` once it was answered with STARTING, because it waited too long.
     back: Option<Back>,
     answer_by: Instant,
-    bytes: usize,
+    /// What it was read from.
+    request: Bytes,
 }
 
 impl Commands {
@@ -147,14 +149,13 @@ impl Commands {
         if self.is_draining {
             return self.answer(back, &answer::refused(&id, DRAINING));
         }
-        let waiting_bytes: usize = self.waiting.iter().map(|start| start.bytes).sum();
+        let waiting_bytes: usize = self.waiting.iter().map(|start| start.request.len()).sum();
         if self.waiting.len() >= WAITING_STARTS_MAX || waiting_bytes.saturating_add(payload.len()) > WAITING_BYTES_MAX {
             warn!(workload.id = %id, waiting = self.waiting.len(), "refused a start: too many are waiting");
             return self.answer(back, &answer::refused(&id, "host is busy: too many starts are waiting"));
         }
         let answer_by = Instant::now() + self.start_reply_wait;
-        let bytes = payload.len();
-        self.waiting.push_back(WaitingStart { id, spec, back: Some(back), answer_by, bytes });
+        self.waiting.push_back(WaitingStart { id, spec, back: Some(back), answer_by, request: payload });
         self.begin_waiting();
     }
 
@@ -167,18 +168,23 @@ impl Commands {
         };
         let (overtaken, rest): (VecDeque<_>, _) = mem::take(&mut self.waiting).into_iter().partition(|s| s.id == id);
         self.waiting = rest;
-        let reply = match guarded(|| self.host.stop(&id)) {
-            // Without a trace at the host, and yet there was something to stop.
-            Some(status) if status.workload_state == WorkloadState::NotFound && !overtaken.is_empty() => {
-                answer::stopped(&id)
-            }
-            Some(status) => answer::stop(&id, status),
-            None => answer::host_failed(&id),
-        };
+        let is_overtaking = !overtaken.is_empty();
+        let stopped = guarded(|| self.host.stop(&id));
         for back in overtaken.into_iter().filter_map(|start| start.back) {
             self.answer(back, &answer::stopped_while_starting(&id));
         }
-        self.answer(back, &reply);
+        let Some(stopped) = stopped else { return self.answer(back, &answer::host_failed(&id)) };
+        self.answer_once(back, async move {
+            match AssertUnwindSafe(stopped).catch_unwind().await {
+                // Without a trace at the host, and yet there was something to stop.
+                Ok(status) if status.workload_state == WorkloadState::NotFound && is_overtaking => answer::stopped(&id),
+                Ok(status) => answer::stop(&id, status),
+                Err(panic) => {
+                    error!(workload.id = %id, panic = panic_text(&*panic), "a stop panicked");
+                    answer::host_failed(&id)
+                }
+            }
+        });
     }
 
     /// `workload.status`
@@ -257,8 +263,8 @@ impl Commands {
     }
 
     fn begin(&mut self, start: WaitingStart) {
-        let WaitingStart { id, spec, back, answer_by, bytes: _ } = start;
-        let ended = guarded(|| self.host.start(id.clone(), spec));
+        let WaitingStart { id, spec, back, answer_by, request } = start;
+        let ended = guarded(|| self.host.start(id.clone(), spec, request));
         // Without it the start goes on without a listener.
         let Some(back) = back else { return };
         let Some(ended) = ended else { return self.answer(back, &answer::host_failed(&id)) };
@@ -310,12 +316,30 @@ impl Commands {
         }
     }
 
+    /// Answers with what `reply` yields; nothing behind it waits.
+    fn answer_once(&self, back: Back, reply: impl Future<Output = Reply> + Send + 'static) {
+        let Back { way, reply_to } = back;
+        self.in_background(async move {
+            let reply = reply.await;
+            if let Some(reply_to) = reply_to {
+                let payload = reply.encode(way.outbox.max_payload());
+                deliver(&*way.outbox, reply_to, payload).await;
+            }
+        });
+    }
+
     /// Never waits: a connection that takes nothing must not hold up the next request.
     fn send(&self, way: Way, reply_to: String, payload: Bytes) {
+        self.in_background(async move {
+            deliver(&*way.outbox, reply_to, payload).await;
+        });
+    }
+
+    fn in_background(&self, answering: impl Future<Output = ()> + Send + 'static) {
         match Arc::clone(&self.answers).try_acquire_owned() {
             Ok(permit) => {
                 let sending = async move {
-                    deliver(&*way.outbox, reply_to, payload).await;
+                    answering.await;
                     drop::<OwnedSemaphorePermit>(permit);
                 };
                 // It ends by itself, after SEND_TIMEOUT at the latest; `finish` waits for its permit.
@@ -331,27 +355,6 @@ impl Request {
         let Self { way, reply_to, payload } = self;
         (Back { way, reply_to }, payload)
     }
-}
-
-fn read_start(payload: &[u8]) -> Result<(WorkloadId, Arc<WorkloadSpec>), Reply> {
-    let StartRequest { workload_id, workload } = StartRequest::decode(payload).map_err(malformed)?;
-    let id = WorkloadId::from(workload_id);
-    if id.as_str().is_empty() {
-        return Err(answer::refused(&id, "workload_id is required"));
-    }
-    let workload = workload.ok_or_else(|| answer::refused(&id, "workload is required"))?;
-    let spec = WorkloadSpec::try_from(workload).map_err(|invalid| answer::refused(&id, invalid.to_string()))?;
-    Ok((id, Arc::new(spec)))
-}
-
-fn read_id(payload: &[u8]) -> Result<WorkloadId, Reply> {
-    IdRequest::decode(payload).map(|request| WorkloadId::from(request.workload_id)).map_err(malformed)
-}
-
-fn malformed(malformed: Malformed) -> Reply {
-    let Malformed { workload_id, error } = malformed;
-    warn!(workload.id = workload_id, error = %error, "cannot read a request");
-    answer::refused(&WorkloadId::from(workload_id), format!("malformed request: {error}"))
 }
 
 /// What the host says; `None` if it panicked, which is logged: one bad answer must not cost all the others.

@@ -51,7 +51,8 @@ impl ControlledHost for FakeHost {
         panic!("this host has no heartbeat")
     }
 
-    fn start(&self, id: WorkloadId, _spec: Arc<WorkloadSpec>) -> BoxFuture<'static, WorkloadStatus> {
+    fn start(&self, id: WorkloadId, _spec: Arc<WorkloadSpec>, request: Bytes) -> BoxFuture<'static, WorkloadStatus> {
+        assert!(request.starts_with(b"{"), "the request comes along");
         self.called("start", &id);
         assert_ne!(id.as_str(), "panics at once");
         let mut end = self.ends.lock().unwrap().entry(id.as_str().to_owned()).or_default().subscribe();
@@ -68,13 +69,14 @@ impl ControlledHost for FakeHost {
         self.look_up(id)
     }
 
-    fn stop(&self, id: &WorkloadId) -> WorkloadStatus {
+    fn stop(&self, id: &WorkloadId) -> BoxFuture<'static, WorkloadStatus> {
         self.called("stop", id);
         let status = self.look_up(id);
-        match status.workload_state {
+        let stopped = match status.workload_state {
             WorkloadState::NotFound => status,
             _ => WorkloadStatus { workload_state: WorkloadState::Stopping, ..status },
-        }
+        };
+        futures::future::ready(stopped).boxed()
     }
 }
 

@@ -21,11 +21,13 @@ mod heartbeat;
 mod link;
 pub(crate) mod port;
 mod question;
+mod read;
 mod subject;
 pub(crate) mod tool;
 mod wire;
 
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
+pub(crate) use read::start_in as read_start;
 pub(crate) use wire::{Malformed, Reply, SeenHost};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,8 +40,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::error;
 
 use crate::config::Scheduler;
+use crate::config::port::ConfigPort;
 use crate::control::link::{LinkId, NewLink};
-use crate::control::port::{ConfigPort, ControlledHost};
+use crate::control::port::ControlledHost;
 use crate::error::Chain;
 use crate::nats::NatsClient;
 use crate::task::{self, Backoff};

@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+use crate::config::port::ConfigPort;
 use crate::control::answer;
 use crate::control::command::{Request, Way, deliver, guarded};
-use crate::control::port::ConfigPort;
 use crate::task::{self, Shutdown, panic_text};
 
 /// They come from people: one that waits for an attempt is one of them.

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use crate::plugin::PluginSet;
+use crate::state::Identity;
 use crate::workload::Workloads;
 
 /// Empty at the beginning of each attempt.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
+    /// Who the host that is being started is.
+    pub(super) identity: Option<Identity>,
     /// The workloads of a host that is being started.
     pub(super) workloads: Option<Workloads>,
     /// The plugins that are about to be live.

@@ -7,27 +7,35 @@
 mod draft;
 mod forecast;
 mod report;
+mod scrape;
 mod sections;
 mod shutdown;
 mod signal;
 mod source;
+mod status;
+mod supervisor;
 
 pub use forecast::{Forecast, forecast};
+pub(crate) use source::unreachable_updates;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
-use crate::config::{Base, Config, FlagValue};
+use crate::admin::{AdminPort as _, Verdict};
+use crate::config::{Base, Config, FlagValue, env};
+use crate::daemon::report::Report;
 use crate::daemon::sections::Shared;
 use crate::daemon::shutdown::Ended;
 use crate::daemon::source::FileSource;
+use crate::daemon::supervisor::Notifier;
 use crate::error::Blame;
 use crate::reload::{Outcome, Reloader, ReloaderParts};
-use crate::task::{ControlThread, Shutdown};
+use crate::task::{ControlThread, Shutdown, spawn};
 use crate::telemetry;
 use crate::types::HostId;
 
@@ -83,7 +91,11 @@ impl RunError {
 /// # Errors
 /// If the host cannot start, or a second signal ended it early.
 pub fn run(launch: Launch) -> Result<(), RunError> {
-    telemetry::install();
+    let logs = telemetry::install();
+    if let Some(log) = source::first_log(&launch) {
+        // Checked: what is wrong with it is said by the first attempt.
+        let _is_a_filter = logs.apply(&log);
+    }
     let workers = workers().map_err(RunError::Threads)?;
     let control = ControlThread::start("washlet-control").map_err(RunError::Threads)?;
     let ended = workers.block_on(async {
@@ -114,7 +126,7 @@ struct Host {
 
 impl Host {
     fn new(launch: Launch, workers: &Runtime, control: &ControlThread) -> Self {
-        let shared = Arc::new(Shared::new(HostId::random(), workers.handle().clone(), control.handle().clone()));
+        let shared = Arc::new(Shared::new(workers.handle().clone(), control.handle().clone()));
         Self { launch, shared }
     }
 
@@ -123,15 +135,22 @@ impl Host {
         let Self { launch, shared } = self;
         let mut signals = signal::Signals::listen().map_err(RunError::Threads)?;
         let stop = Shutdown::default();
-        info!(version = env!("CARGO_PKG_VERSION"), host.id = %shared.host_id(), "washlet starts");
+        info!(version = env!("CARGO_PKG_VERSION"), "washlet starts");
         let (reloader, task) = Reloader::new(ReloaderParts {
             source: Box::new(FileSource::new(launch)),
             sections: sections::in_order(&shared),
-            poll_seed: shared.host_id().to_string(),
+            // Before anybody knows who the host is; hosts are as spread by it.
+            poll_seed: HostId::random().to_string(),
             shutdown: stop.clone(),
         });
         shared.set_reloader(reloader.clone());
-        let reload_task = crate::task::spawn("reload", task.run());
+        let reload_task = spawn("reload", task.run());
+        let notifier = Notifier::new(env::supervisor()).map(Arc::new);
+        let told = notifier.clone().map(|notifier| {
+            let report = Report::new(&shared);
+            let is_well = move || report.liveness().iter().all(|check| check.verdict != Verdict::Fail);
+            AbortOnDropHandle::new(spawn("supervisor", supervisor::tell(notifier, reloader.clone(), is_well)))
+        });
         let first = tokio::select! {
             first = reloader.first() => first,
             signal = signals.next() => {
@@ -153,12 +172,17 @@ impl Host {
         }
         let signal = signals.next().await;
         info!(signal = signal.name(), "draining");
+        if let Some(notifier) = &notifier {
+            notifier.stopping();
+        }
         shared.begin_drain();
         // No reload from here on: what is live is what drains.
         stop.trigger();
         drop(reloader);
         drop(reload_task.await);
-        match shutdown::drain(&shared, &mut signals).await {
+        let ended = shutdown::drain(&shared, &mut signals).await;
+        drop(told);
+        match ended {
             Ended::Drained => Ok(()),
             Ended::Interrupted(signal) => Err(RunError::Interrupted { signal: signal.number() }),
         }

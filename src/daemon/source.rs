@@ -1,6 +1,6 @@
 //! Where configurations come from: the file and what it refers to, the environment and the flags.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
-use crate::config::files::{FileRead, Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
+use crate::config::files::{
+    FileRead, Files, MOUNTINFO, Mounts, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular,
+};
 use crate::config::{self, Base, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
-use crate::reload::{Change, ConfigSource, Loaded, Reason, Rejection, SettledFiles};
+use crate::reload::{Change, ConfigSource, Fault, Hashes, Loaded, Reason, Rejection, SettledFiles};
 use crate::task;
 
 /// Begins each block of a PEM file.
@@ -40,6 +42,12 @@ struct Layers {
 }
 
 impl Layers {
+    fn new(launch: Launch) -> Self {
+        let Launch { base, config_path: path, flags } = launch;
+        let working_dir = std::env::current_dir().unwrap_or_default();
+        Self { base, path, env: config::env::capture(), flags, working_dir }
+    }
+
     fn with(&self, bytes: Option<&[u8]>) -> Sources {
         let file = match (&self.path, bytes) {
             (Some(path), Some(bytes)) => Some(FileInput { path: path.clone(), bytes: bytes.to_vec() }),
@@ -76,13 +84,7 @@ impl Layers {
 
 impl FileSource {
     pub(super) fn new(launch: Launch) -> Self {
-        let layers = Arc::new(Layers {
-            base: launch.base,
-            path: launch.config_path,
-            env: config::env::capture(),
-            flags: launch.flags,
-            working_dir: std::env::current_dir().unwrap_or_default(),
-        });
+        let layers = Arc::new(Layers::new(launch));
         let of_files = Arc::clone(&layers);
         let references = Box::new(move |bytes: Option<&[u8]>| of_files.references(bytes));
         let of_doubt = Arc::clone(&layers);
@@ -106,9 +108,15 @@ impl ConfigSource for FileSource {
             let loaded = config::load(&sources, &|path| snapshot.read(path)).map_err(rejection)?;
             has_loaded.store(true, Ordering::SeqCst);
             warn_once(&loaded.warnings, &warned);
+            warn_once(&unreachable_updates(layers.path.as_deref(), &loaded.config, Path::new(MOUNTINFO)), &warned);
             Ok(Loaded {
                 plugins_switched_off: switched_off(&loaded),
-                file_hash: sources.file.is_some().then_some(loaded.file_hash),
+                origins: origins(&loaded),
+                hashes: Hashes {
+                    file: sources.file.is_some().then_some(loaded.file_hash),
+                    config: Some(loaded.config_hash),
+                },
+                pinned: loaded.pinned,
                 config: loaded.config,
             })
         };
@@ -118,7 +126,7 @@ impl ConfigSource for FileSource {
                     reason: Reason::Invalid,
                     blame: Blame::Host,
                     passing: false,
-                    errors: vec!["reading the configuration panicked, which is a bug".to_owned()],
+                    errors: vec!["reading the configuration panicked, which is a bug".to_owned().into()],
                 })
             })
         }
@@ -138,12 +146,36 @@ impl ConfigSource for FileSource {
 
 fn rejection(problems: Problems) -> Rejection {
     let errors = problems.0.iter().filter(|problem| problem.severity == Severity::Error);
+    let fault = |problem: &Problem| Fault { line: problem.to_string(), parts: Some(problem.json()) };
     Rejection {
         reason: Reason::Invalid,
         blame: Blame::Configuration,
         passing: false,
-        errors: errors.map(Problem::to_string).collect(),
+        errors: errors.map(fault).collect(),
     }
+}
+
+/// Files of which no update will be seen, because they are mounts of their own. Without `/proc` nobody can tell.
+pub(crate) fn unreachable_updates(path: Option<&Path>, config: &Config, mountinfo: &Path) -> Vec<Problem> {
+    let Ok(mounts) = Mounts::read(mountinfo) else { return Vec::new() };
+    let files = path.into_iter().chain(config.referenced_files.iter().map(PathBuf::as_path));
+    mounts.of_files(files).iter().map(Problem::of_mount).collect()
+}
+
+/// How the first lines are to look, before the configuration is read for good. What they say passes the default filter:
+/// a file that hides errors and is wrong would else end the process without a word.
+pub(super) fn first_log(launch: &Launch) -> Option<config::Log> {
+    let layers = Layers::new(launch.clone());
+    let read = |path: &PathBuf| read_regular(path, u64::try_from(config::FILE_BYTES_MAX).unwrap_or(u64::MAX)).ok();
+    let config::Log { level: _, format } =
+        config::log_of(&layers.with(layers.path.as_ref().and_then(read).as_deref()))?;
+    Some(config::Log { format, ..config::Log::default() })
+}
+
+/// Where the values of keys are from; what is in lists is not asked for.
+fn origins(loaded: &config::Loaded) -> BTreeMap<String, String> {
+    let single = loaded.values.iter().filter(|value| !value.key.contains('['));
+    single.map(|value| (value.key.clone(), value.origin.clone())).collect()
 }
 
 fn warn_once(warnings: &[Problem], warned: &Mutex<BTreeSet<String>>) {
@@ -165,4 +197,25 @@ pub(super) fn switched_off(loaded: &config::Loaded) -> Vec<String> {
         .filter(|value| value.value == serde_json::Value::Bool(false))
         .filter_map(|value| value.key.strip_prefix("plugins.")?.strip_suffix(".enabled").map(str::to_owned))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_is_a_mount_is_warned_of_once_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, token, mountinfo) = (dir.path().join("w.toml"), dir.path().join("token"), dir.path().join("mounts"));
+        let line = |root: &str, point: &Path| format!("9 1 8:1 {root} {} rw - ext4 /dev/sda1 rw\n", point.display());
+        std::fs::write(&mountinfo, line("/a", &file) + &line("/b//deleted", &token) + &line("/", dir.path())).unwrap();
+        let config = Config { referenced_files: vec![token, dir.path().join("other")], ..Config::default() };
+        let found: Vec<String> =
+            unreachable_updates(Some(&file), &config, &mountinfo).iter().map(Problem::to_string).collect();
+        let [of_file, of_token] = found.as_slice() else { panic!("{found:?}") };
+        assert!(of_file.contains("w.toml: this file is a mount of its own: it never sees an update"), "{of_file}");
+        assert!(of_token.contains("token: this file is a mount of its own, and already stale"), "{of_token}");
+        assert!(found.iter().all(|text| text.ends_with("(mount the directory that holds it, without a subPath)")));
+        assert_eq!(unreachable_updates(Some(&file), &config, Path::new("/nowhere")), []);
+    }
 }

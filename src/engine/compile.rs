@@ -14,6 +14,7 @@ use wasmtime::component::Component;
 
 use crate::engine::inspect::Inspected;
 use crate::task;
+use crate::telemetry::millis;
 
 /// How long a start waits for a compile. The compile itself cannot be cancelled: its thread goes on.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -149,12 +150,8 @@ fn compile_now(engine: &wasmtime::Engine, digest: Arc<str>, bytes: &[u8]) -> Res
     let component = Component::from_binary(engine, bytes)
         .map_err(|error| CompileError::Invalid(Arc::from(format!("{error:#}").as_str())))?;
     let inspected = Inspected::of(engine, &component);
-    info!(digest = %digest, wasm_bytes = bytes.len(), took_ms = millis(started), "component compiled");
+    info!(digest = %digest, wasm_bytes = bytes.len(), took_ms = millis(started.elapsed()), "component compiled");
     Ok(Arc::new(Compiled { digest, inspected, component }))
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

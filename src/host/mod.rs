@@ -32,10 +32,10 @@ pub(crate) struct Host {
 
 impl Host {
     /// A host with `workloads` and default settings.
-    pub(crate) fn new(id: HostId, workloads: Workloads) -> Self {
+    pub(crate) fn new(id: HostId, generated_name: String, workloads: Workloads) -> Self {
         Self {
-            generated_name: name::generate(&id),
             id,
+            generated_name,
             started_at: SystemTime::now(),
             os_hostname: sysinfo::System::host_name().unwrap_or_else(|_unnamed| "unknown".to_owned()),
             settings: ArcSwap::default(),

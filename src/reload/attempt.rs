@@ -8,25 +8,29 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use tracing::warn;
 
 use crate::config::files::{InputHash, ReadFailure, Snapshot, Urgency};
 use crate::error::Blame;
 use crate::reload::Live;
+use crate::reload::generations::Generations;
 use crate::reload::hints::Watched;
 use crate::reload::inbox::Inbox;
-use crate::reload::outcome::{Outcome, Reason, Rejection, ReloadOutcome, ReloadStatus, Trigger};
-use crate::reload::plan::{Change, Plan, guard};
+use crate::reload::outcome::{Outcome, Reason, Rejection, ReloadOutcome, Trigger};
+use crate::reload::plan::{Change, Pending, Plan, guard};
 use crate::reload::prepare::{Drafts, prepare_all};
-use crate::reload::section::{Leftovers, Retired, Section};
+use crate::reload::pulse::Pulse;
+use crate::reload::retire::Retiring;
+use crate::reload::said::Said;
+use crate::reload::section::Section;
 use crate::reload::source::{ConfigSource, Loaded};
-use crate::task::{Shutdown, panic_text, spawn};
+use crate::reload::status::{ReloadStatus, Retirement};
+use crate::task::{Shutdown, panic_text};
 
 /// Parsing and validating. 1,000 workloads take a tenth of a second; what takes longer hangs on a disk.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// What retired parts get beyond their deadline to cut what is left, before they are dropped.
-const RETIRE_GRACE: Duration = Duration::from_secs(1);
+/// Reading until the files have settled. Components may be large and disks slow: only what never ends is missed.
+const READ_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Newer input stops a prepare this many times in a row; then one runs to its end, so that a file that changes all
 /// the time is still applied now and then.
@@ -40,11 +44,13 @@ pub(super) struct Pipeline<D> {
     status_tx: watch::Sender<ReloadStatus>,
     watched_tx: watch::Sender<Watched>,
     shutdown: Shutdown,
+    pulse: Pulse,
+    generations: Generations,
     /// What the last attempt found, whatever became of it.
     attempted: Option<Attempted>,
     /// What was read for the running generation.
     running: Option<Arc<Snapshot>>,
-    restart_pending: Vec<String>,
+    restart_pending: Vec<Pending>,
     superseded_in_a_row: u32,
 }
 
@@ -70,9 +76,12 @@ enum Ended {
 #[derive(Default)]
 struct Notes {
     input_is_new: bool,
+    /// Not told of a check.
+    is_told: bool,
     file_hash: Option<String>,
     changed: Vec<Change>,
     phases: Vec<(&'static str, Duration)>,
+    retirement: Arc<Retirement>,
 }
 
 impl Notes {
@@ -91,8 +100,9 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         live_tx: watch::Sender<Live>,
         status_tx: watch::Sender<ReloadStatus>,
         watched_tx: watch::Sender<Watched>,
-        shutdown: Shutdown,
+        (shutdown, pulse): (Shutdown, Pulse),
     ) -> Self {
+        let generations = status_tx.borrow().generations.clone();
         Self {
             source,
             sections,
@@ -100,6 +110,8 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             status_tx,
             watched_tx,
             shutdown,
+            pulse,
+            generations,
             attempted: None,
             running: None,
             restart_pending: Vec::new(),
@@ -108,14 +120,17 @@ impl<D: Default + Send + 'static> Pipeline<D> {
     }
 
     /// Keys that differ between the file and what runs, and wait for a restart.
-    pub(super) fn restart_pending(&self) -> &Vec<String> {
+    pub(super) fn restart_pending(&self) -> &Vec<Pending> {
         &self.restart_pending
     }
 
     /// One attempt, not numbered yet; `None` if there was nothing to look at.
     pub(super) async fn attempt(&mut self, trigger: Trigger, inbox: &mut Inbox) -> Option<ReloadOutcome> {
         let (at, begun) = (SystemTime::now(), Instant::now());
-        let mut notes = Notes::default();
+        let mut notes = Notes { is_told: trigger != Trigger::Check, ..Notes::default() };
+        if trigger.insists() || trigger == Trigger::Sighup {
+            self.tell(&notes);
+        }
         // A check leaves no trace: what it read is still to be attempted.
         let attempted = (trigger == Trigger::Check).then(|| self.attempted.clone());
         let ended = self.steps(trigger, inbox, &mut notes).await;
@@ -137,7 +152,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         } else {
             self.superseded_in_a_row = 0;
         }
-        let Notes { input_is_new, file_hash, changed, phases } = notes;
+        let Notes { input_is_new, is_told: _, file_hash, changed, phases, retirement } = notes;
         Some(ReloadOutcome {
             n: 0,
             at,
@@ -151,7 +166,18 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             changed,
             restart_pending: self.restart_pending.clone(),
             phases,
+            retirement,
         })
+    }
+
+    /// From now on it is more than a look.
+    fn tell(&self, notes: &Notes) {
+        if notes.is_told && !self.status_tx.borrow().is_under_way {
+            self.status_tx.send_modify(|status| {
+                status.begun += 1;
+                status.is_under_way = true;
+            });
+        }
     }
 
     async fn steps(&mut self, trigger: Trigger, inbox: &mut Inbox, notes: &mut Notes) -> Result<(), Ended> {
@@ -165,25 +191,44 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             notes.changed.clone_from(&plan.changed);
             return Err(Ended::Rejected(Rejection::content(Reason::Guard, refusals)));
         }
+        let said = self.said(&loaded, &snapshot);
         if !plan.is_first && plan.changed.is_empty() && plan.rotated.is_empty() {
-            self.restart_pending = restart_pending;
-            self.running = Some(snapshot);
+            if notes.is_told {
+                self.say_otherwise(said, restart_pending, snapshot);
+            }
             return Err(Ended::Unchanged);
         }
         notes.changed.clone_from(&plan.changed);
         let mut draft = D::default();
         let drafts = self.prepare(&plan, &mut draft, snapshot.hash, inbox, notes).await?;
+        let failed = drafts.failed();
+        notes.changed.iter_mut().filter(|change| failed.contains(&change.key)).for_each(|change| change.verb = "fail");
         if trigger == Trigger::Check {
             drop(drafts);
             return Err(Ended::Accepted);
         }
         self.restart_pending = restart_pending;
-        self.commit(plan, drafts, snapshot, notes);
+        self.commit(plan, drafts, (snapshot, said), notes);
         Ok(())
+    }
+
+    fn said(&self, loaded: &Loaded, snapshot: &Snapshot) -> Said {
+        let (hashes, pinned) = (loaded.hashes.clone(), loaded.pinned.clone());
+        Said { source: snapshot.path.clone(), hashes, since: Some(SystemTime::now()), pinned }
+    }
+
+    /// Another text that means the same: the generation stays.
+    fn say_otherwise(&mut self, said: Said, restart_pending: Vec<Pending>, snapshot: Arc<Snapshot>) {
+        self.restart_pending = restart_pending;
+        self.running = Some(snapshot);
+        let old = Arc::clone(&self.live_tx.borrow().said);
+        said.warn_of_pinned(&old);
+        self.live_tx.send_modify(|live| live.said = Arc::new(Said { since: old.since, ..said }));
     }
 
     async fn read(&mut self, trigger: Trigger, inbox: &mut Inbox, notes: &mut Notes) -> Result<Arc<Snapshot>, Ended> {
         let urgency = if self.running.is_none() { Urgency::Start } else { Urgency::Change };
+        self.pulse.promise(READ_TIME_MAX);
         let read = attended(&self.shutdown, inbox, notes.timed("read", self.source.read(urgency))).await?;
         let (found, read) = match read {
             Ok(snapshot) => {
@@ -200,14 +245,17 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         if !notes.input_is_new && !trigger.insists() {
             return Err(Ended::Nothing);
         }
-        let snapshot = Arc::new(read.map_err(|failure| Ended::Rejected(unreadable(&failure)))?);
+        self.tell(notes);
+        let snapshot = Arc::new(read.map_err(|failure| Ended::Rejected(Rejection::unreadable(&failure)))?);
         if self.running.as_ref().is_some_and(|running| running.hash == snapshot.hash) {
+            notes.file_hash.clone_from(&self.live_tx.borrow().said.hashes.file);
             return Err(Ended::Unchanged);
         }
         Ok(snapshot)
     }
 
     async fn load(&mut self, snapshot: &Arc<Snapshot>, inbox: &mut Inbox, notes: &mut Notes) -> Result<Loaded, Ended> {
+        self.pulse.promise(LOAD_TIMEOUT);
         let load = AssertUnwindSafe(async { self.source.load(Arc::clone(snapshot)).await }).catch_unwind();
         let loaded = attended(&self.shutdown, inbox, notes.timed("load", timeout(LOAD_TIMEOUT, load))).await?;
         let loaded = match loaded {
@@ -224,21 +272,25 @@ impl<D: Default + Send + 'static> Pipeline<D> {
                 return Err(Ended::Rejected(Rejection { blame: Blame::Host, passing: true, ..rejection }));
             }
         };
-        notes.file_hash.clone_from(&loaded.file_hash);
+        notes.file_hash.clone_from(&loaded.hashes.file);
         Ok(loaded)
     }
 
     /// What is to be done, and the keys that wait for a restart.
-    fn plan(&self, loaded: &Loaded, snapshot: &Snapshot, notes: &mut Notes) -> Result<(Plan, Vec<String>), Ended> {
+    fn plan(&self, loaded: &Loaded, snapshot: &Snapshot, notes: &mut Notes) -> Result<(Plan, Vec<Pending>), Ended> {
         let begun = Instant::now();
-        let Live { config: old, generation } = self.live_tx.borrow().clone();
+        let Live { config: old, generation, .. } = self.live_tx.borrow().clone();
         let is_first = self.running.is_none();
         let (new, restart_pending) = if is_first {
             (loaded.config.clone(), Vec::new())
         } else {
             let effective = self.source.effective(&old, &loaded.config).map_err(Ended::Rejected)?;
             let pending = self.source.changes(&effective, &loaded.config);
-            (effective, pending.into_iter().map(|change| change.key).collect())
+            let pending = pending.into_iter().map(|Change { key, verb: _ }| {
+                let at = loaded.origins.get(&key).cloned();
+                Pending { key, at }
+            });
+            (effective, pending.collect())
         };
         let mut changed = self.source.changes(&old, &new);
         if is_first {
@@ -271,6 +323,7 @@ impl<D: Default + Send + 'static> Pipeline<D> {
         notes: &mut Notes,
     ) -> Result<Drafts, Ended> {
         let may_supersede = !plan.is_first && self.superseded_in_a_row < SUPERSEDED_IN_A_ROW_MAX;
+        self.pulse.promise(plan.new.reload.prepare_timeout);
         let prepare = prepare_all(&self.sections, plan, draft, plan.new.reload.prepare_timeout);
         let source = &mut self.source;
         let newer_input = async {
@@ -300,56 +353,32 @@ impl<D: Default + Send + 'static> Pipeline<D> {
     }
 
     /// No await and no `?`: everything goes live, the generation last of all.
-    fn commit(&mut self, plan: Plan, drafts: Drafts, snapshot: Arc<Snapshot>, notes: &mut Notes) {
+    fn commit(&mut self, plan: Plan, drafts: Drafts, (snapshot, said): (Arc<Snapshot>, Said), notes: &mut Notes) {
         let begun = Instant::now();
-        let Plan { new: config, generation, .. } = plan;
+        let Plan { new: config, generation, is_first, .. } = plan;
         let retired = drafts.commit();
-        let drain = config.drain.timeout;
+        let deadline = begun + config.drain.timeout;
         self.running = Some(Arc::clone(&snapshot));
-        self.live_tx.send_replace(Live { config, generation });
+        let live = Live { config, generation, said: Arc::new(said), handle: Some(self.generations.begin()) };
+        let old = self.live_tx.send_replace(live);
         notes.phases.push(("commit", begun.elapsed()));
-        self.watch(&snapshot);
-        self.retire(retired, begun + drain);
-    }
-
-    /// Lets the old parts end behind; the next attempt does not wait for them.
-    fn retire(&self, retired: Vec<(&'static str, Box<dyn Retired>)>, deadline: Instant) {
-        for (section, part) in retired {
-            let status_tx = self.status_tx.clone();
-            status_tx.send_modify(|status| status.retiring += 1);
-            let counted = Retiring(status_tx);
-            // Nobody waits for it: it ends by its deadline, and the status counts it.
-            drop(spawn("retire", async move {
-                let left = tokio::time::timeout_at(deadline + RETIRE_GRACE, part.retire(deadline)).await;
-                let overran = left.is_err();
-                let Leftovers { forced } = left.unwrap_or(Leftovers { forced: 1 });
-                if forced > 0 {
-                    warn!(section, forced, overran, "work in flight of a replaced part was cut at its deadline");
-                    counted.0.send_modify(|status| status.forced = status.forced.saturating_add(forced));
-                }
-            }));
+        if !is_first {
+            self.live_tx.borrow().said.warn_of_pinned(&old.said);
         }
+        self.watch(&snapshot);
+        let (status_tx, retirement) = (self.status_tx.clone(), Arc::clone(&notes.retirement));
+        Retiring { status_tx, retirement, handle: old.handle }.begin(retired, deadline);
     }
 
     /// The watch follows what was read last: a chain of links moves with every swap, and a file that is missing now
     /// may be what makes the next attempt succeed.
     fn watch(&self, snapshot: &Snapshot) {
-        let Live { config, generation: _ } = self.live_tx.borrow().clone();
-        let watched = Watched::new(snapshot, config.reload.clone());
+        let watched = Watched::new(snapshot, self.live_tx.borrow().config.reload.clone());
         self.watched_tx.send_if_modified(|now| {
             let differs = *now != watched;
             *now = watched;
             differs
         });
-    }
-}
-
-/// Counts a part that retires, however it ends.
-struct Retiring(watch::Sender<ReloadStatus>);
-
-impl Drop for Retiring {
-    fn drop(&mut self) {
-        self.0.send_modify(|status| status.retiring = status.retiring.saturating_sub(1));
     }
 }
 
@@ -361,13 +390,4 @@ async fn attended<T>(shutdown: &Shutdown, inbox: &mut Inbox, step: impl Future<O
         output = step => Ok(output),
         never = inbox.collect() => match never {},
     }
-}
-
-fn unreadable(failure: &ReadFailure) -> Rejection {
-    let reason = match failure {
-        ReadFailure::Unsettled { .. } => Reason::Unsettled,
-        ReadFailure::Empty { .. } => Reason::Guard,
-        ReadFailure::Missing { .. } | ReadFailure::Unreadable { .. } => Reason::Missing,
-    };
-    Rejection::content(reason, vec![failure.to_string()])
 }

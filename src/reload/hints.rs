@@ -19,6 +19,7 @@ use crate::config;
 use crate::config::files::{FileStat, Snapshot};
 use crate::reload::inbox::ReloadRequest;
 use crate::reload::outcome::Trigger;
+use crate::reload::status::{ReloadStatus, WatchMode};
 use crate::reload::trigger::DirectoryWatch;
 use crate::task::{self, panic_text};
 
@@ -61,6 +62,7 @@ enum Mode {
 pub(super) struct HintsTask {
     hints_tx: mpsc::WeakSender<ReloadRequest>,
     watched_rx: watch::Receiver<Watched>,
+    status_tx: watch::Sender<ReloadStatus>,
     poll_seed: String,
     /// Tests show that all works without.
     pub(super) tries_inotify: bool,
@@ -70,11 +72,16 @@ pub(super) struct HintsTask {
 
 impl HintsTask {
     /// The task, and where to say what it is to watch.
-    pub(super) fn new(hints_tx: mpsc::WeakSender<ReloadRequest>, poll_seed: String) -> (watch::Sender<Watched>, Self) {
+    pub(super) fn new(
+        hints_tx: mpsc::WeakSender<ReloadRequest>,
+        poll_seed: String,
+        status_tx: watch::Sender<ReloadStatus>,
+    ) -> (watch::Sender<Watched>, Self) {
         // Nothing is polled before a configuration says how often: it may say never.
         let reload = config::Reload { poll_interval: None, ..config::Reload::default() };
         let (watched_tx, watched_rx) = watch::channel(Watched { reload, ..Watched::default() });
-        (watched_tx, Self { hints_tx, watched_rx, poll_seed, tries_inotify: true, mode: Mode::Off, warned: false })
+        let (tries_inotify, mode, warned) = (true, Mode::Off, false);
+        (watched_tx, Self { hints_tx, watched_rx, status_tx, poll_seed, tries_inotify, mode, warned })
     }
 
     /// Until the reload task has ended. A panic is logged, and it starts over: without hints nothing would be noticed.
@@ -124,8 +131,19 @@ impl HintsTask {
         }
     }
 
-    /// Watches what is to be watched, and says to look again: something may have changed before it was armed.
+    /// Watches what is to be watched, says how, and to look again: something may have changed before it was armed.
     async fn arm(&mut self, watched: &Watched, events_tx: &mpsc::Sender<()>) -> Option<Trigger> {
+        let trigger = self.arm_anew(watched, events_tx).await;
+        let mode = match &self.mode {
+            Mode::Off => WatchMode::Off,
+            Mode::Events(_) => WatchMode::Inotify,
+            Mode::Stat(_) => WatchMode::Poll,
+        };
+        self.status_tx.send_if_modified(|status| std::mem::replace(&mut status.watch_mode, mode) != mode);
+        trigger
+    }
+
+    async fn arm_anew(&mut self, watched: &Watched, events_tx: &mpsc::Sender<()>) -> Option<Trigger> {
         if !watched.reload.watch || watched.directories.is_empty() {
             self.mode = Mode::Off;
             return None;

@@ -93,8 +93,8 @@ impl Inbox {
             }
             return;
         }
-        // The first hint names the attempt, unless a later one insists on it.
-        if self.pending.is_none_or(|pending| trigger.insists() && !pending.insists()) {
+        // The first hint names the attempt, unless a later one says more.
+        if self.pending.is_none_or(|pending| trigger.rank() > pending.rank()) {
             self.pending = Some(trigger);
         }
         if let Some(answer_tx) = answer_tx {

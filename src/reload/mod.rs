@@ -13,25 +13,32 @@
 //! configuration. Absent on purpose: this room names no other room of the host; what is reloaded are `Section`s.
 
 mod attempt;
+mod generations;
 mod hints;
 mod inbox;
 mod outcome;
 mod plan;
 mod prepare;
+mod pulse;
+mod retire;
+mod said;
 mod section;
 mod settled;
 mod source;
+mod status;
 mod task;
 mod trigger;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use outcome::{Outcome, Reason, Rejection, ReloadOutcome, ReloadStatus, Trigger};
-pub(crate) use plan::{Change, Plan, guard};
+pub(crate) use outcome::{Fault, Outcome, Reason, Rejection, ReloadOutcome, Trigger};
+pub(crate) use plan::{Change, Pending, Plan, guard};
+pub(crate) use said::Said;
 pub(crate) use section::{Leftovers, NothingRetired, Prepare, PrepareError, Prepared, Retired, Section};
 pub(crate) use settled::SettledFiles;
-pub(crate) use source::{ConfigSource, Loaded};
+pub(crate) use source::{ConfigSource, Hashes, Loaded};
+pub(crate) use status::ReloadStatus;
 pub(crate) use task::ReloaderTask;
 
 use std::sync::Arc;
@@ -39,7 +46,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::reload::generations::GenerationHandle;
 use crate::reload::inbox::{REQUESTS_MAX, ReloadRequest};
+use crate::reload::pulse::Pulse;
 use crate::task::Shutdown;
 use crate::types::Generation;
 
@@ -50,6 +59,10 @@ pub(crate) struct Live {
     pub(crate) config: Arc<Config>,
     /// Its number; 0 before the first one is applied.
     pub(crate) generation: Generation,
+    /// The text that says it.
+    pub(crate) said: Arc<Said>,
+    /// Counted for as long as it, or an old part of it that drains, is held; `None` before the first one.
+    handle: Option<Arc<GenerationHandle>>,
 }
 
 /// What a reloader is made of. `D` is the draft: what sections prepare for later ones to build on, made anew for each
@@ -71,6 +84,7 @@ pub(crate) struct Reloader {
     requests_tx: mpsc::Sender<ReloadRequest>,
     live_rx: watch::Receiver<Live>,
     status_rx: watch::Receiver<ReloadStatus>,
+    pulse: Pulse,
 }
 
 /// Why a request got no outcome.
@@ -91,8 +105,9 @@ impl Reloader {
         let (live_tx, live_rx) = watch::channel(Live::default());
         let (status_tx, status_rx) = watch::channel(ReloadStatus::default());
         let hints_tx = requests_tx.downgrade();
-        let task = ReloaderTask::new(parts, (requests_rx, hints_tx), live_tx, status_tx);
-        (Self { requests_tx, live_rx, status_rx }, task)
+        let pulse = Pulse::new();
+        let task = ReloaderTask::new(parts, (requests_rx, hints_tx), live_tx, status_tx, pulse.clone());
+        (Self { requests_tx, live_rx, status_rx, pulse }, task)
     }
 
     /// The outcome of the start. Unless it is `Applied` the task has ended and the process should.
@@ -114,9 +129,15 @@ impl Reloader {
         answer_rx.await.map_err(|_closed| TriggerError::TaskGone)?
     }
 
-    /// Whether the task still takes requests.
+    /// Whether the task still takes requests, and was heard of when it had said it would be.
     pub(crate) fn is_alive(&self) -> bool {
-        !self.requests_tx.is_closed()
+        !self.requests_tx.is_closed() && self.pulse.is_beating()
+    }
+
+    /// As if so much time had gone by since the task was heard of.
+    #[cfg(test)]
+    pub(crate) fn age(&self, by: std::time::Duration) {
+        self.pulse.age(by);
     }
 
     /// What is live. Wait for a value (`generation >= n`), not for a change.

@@ -1,18 +1,18 @@
 //! What became of an attempt, and the line that the log says about it.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde_json::{Value, json};
 use tracing::{debug, error, info};
 
+use crate::config::files::ReadFailure;
 use crate::error::Blame;
-use crate::reload::plan::Change;
+use crate::reload::plan::{Change, Pending};
+use crate::reload::status::Retirement;
+use crate::telemetry::millis;
 use crate::types::Generation;
-
-/// How many attempts are remembered: as many as a person would scroll through.
-const ATTEMPTS_MAX: usize = 20;
 
 /// Why an attempt was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,16 @@ impl Trigger {
             Self::Request => "request",
             Self::Retry => "retry",
             Self::Check => "check",
+        }
+    }
+
+    /// Of two that lead to the same attempt, the higher one names it.
+    pub(crate) fn rank(self) -> u8 {
+        match self {
+            Self::Watch | Self::Poll => 0,
+            // Whoever sent it may wait to be told that the reload is over.
+            Self::Sighup => 1,
+            Self::Start | Self::Request | Self::Retry | Self::Check => 2,
         }
     }
 
@@ -124,14 +134,60 @@ pub(crate) struct Rejection {
     pub(crate) blame: Blame,
     /// Whether trying again without a change may help.
     pub(crate) passing: bool,
-    /// One line each, at least one; values of secret keys never.
-    pub(crate) errors: Vec<String>,
+    /// At least one; values of secret keys never.
+    pub(crate) errors: Vec<Fault>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// On one line, with its place.
+    pub(crate) line: String,
+    /// In parts, if it is in the configuration: file, line, column, key, source, message and hint.
+    pub(crate) parts: Option<Value>,
+}
+
+impl From<String> for Fault {
+    fn from(line: String) -> Self {
+        Self { line, parts: None }
+    }
+}
+
+impl Fault {
+    /// For tools: always the same keys, and the line as `text`.
+    pub(crate) fn json(&self) -> Value {
+        let Self { line, parts } = self;
+        let mut json = parts.clone().unwrap_or_else(|| {
+            let none = Value::Null;
+            json!({
+                "severity": "error", "file": none, "line": none, "column": none, "key": "", "source": none,
+                "message": line, "hint": none,
+            })
+        });
+        if let Some(object) = json.as_object_mut() {
+            object.insert("text".to_owned(), line.as_str().into());
+        }
+        json
+    }
 }
 
 impl Rejection {
     /// The content is wrong: only new content helps.
     pub(crate) fn content(reason: Reason, errors: Vec<String>) -> Self {
+        let errors = errors.into_iter().map(Fault::from).collect();
         Self { reason, blame: Blame::Configuration, passing: false, errors }
+    }
+}
+
+impl Rejection {
+    /// There is no set of files to work with.
+    pub(super) fn unreadable(failure: &ReadFailure) -> Self {
+        let reason = match failure {
+            ReadFailure::Unsettled { .. } => Reason::Unsettled,
+            ReadFailure::Empty { .. } => Reason::Guard,
+            ReadFailure::Missing { .. } | ReadFailure::Unreadable { .. } => Reason::Missing,
+        };
+        Self::content(reason, vec![failure.to_string()])
     }
 }
 
@@ -159,14 +215,16 @@ pub(crate) struct ReloadOutcome {
     /// Keys that differ from what was live, and what is done about each.
     pub(crate) changed: Vec<Change>,
     /// Keys that wait for a restart.
-    pub(crate) restart_pending: Vec<String>,
+    pub(crate) restart_pending: Vec<Pending>,
     /// How long each step took, in order.
     pub(crate) phases: Vec<(&'static str, Duration)>,
+    /// The parts that it replaced, and how far their end has come.
+    pub(crate) retirement: Arc<Retirement>,
 }
 
 impl ReloadOutcome {
-    /// Everything that was wrong, one line each; empty unless rejected.
-    pub(crate) fn errors(&self) -> &[String] {
+    /// Everything that was wrong; empty unless rejected.
+    pub(crate) fn errors(&self) -> &[Fault] {
         self.rejection.as_ref().map_or(&[], |rejection| &rejection.errors)
     }
 
@@ -181,7 +239,7 @@ impl ReloadOutcome {
         match (self.outcome, &self.rejection) {
             (Outcome::Rejected, rejection) => {
                 let reason = rejection.as_ref().map(|rejection| rejection.reason.as_str());
-                let mut errors = self.errors().iter();
+                let mut errors = self.errors().iter().map(|fault| fault.line.as_str());
                 let first = errors.next();
                 let further = errors.len();
                 error!(generation, file, trigger, took_ms, reason, further, error = first, "configuration rejected");
@@ -202,43 +260,6 @@ impl ReloadOutcome {
     }
 }
 
-/// What the reload task knows, published whole after each attempt.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ReloadStatus {
-    /// The last attempts, oldest first.
-    pub(crate) attempts: VecDeque<Arc<ReloadOutcome>>,
-    /// Keys that wait for a restart.
-    pub(crate) restart_pending: Vec<String>,
-    /// Looks that found the input of the last attempt.
-    pub(crate) checks: u64,
-    /// Attempts so far, by why and how they ended.
-    pub(crate) totals: BTreeMap<(Trigger, Outcome, Option<Reason>), u64>,
-    /// Old parts that still drain.
-    pub(crate) retiring: usize,
-    /// Old parts' calls and connections that were cut at the deadline, over all attempts.
-    pub(crate) forced: usize,
-}
-
-impl ReloadStatus {
-    /// Whether what is live is what the last attempt read.
-    pub(crate) fn last_ok(&self) -> bool {
-        self.attempts.back().is_some_and(|last| match last.outcome {
-            Outcome::Applied | Outcome::Unchanged => true,
-            Outcome::Rejected | Outcome::Superseded | Outcome::Accepted => false,
-        })
-    }
-
-    /// Remembers `outcome` and forgets the oldest.
-    pub(super) fn push(&mut self, outcome: Arc<ReloadOutcome>) {
-        let reason = outcome.rejection.as_ref().map(|rejection| rejection.reason);
-        *self.totals.entry((outcome.trigger, outcome.outcome, reason)).or_default() += 1;
-        if self.attempts.len() == ATTEMPTS_MAX {
-            self.attempts.pop_front();
-        }
-        self.attempts.push_back(outcome);
-    }
-}
-
 /// Things separated by spaces.
 struct Joined<'a, T>(&'a [T]);
 
@@ -255,8 +276,4 @@ impl<T: fmt::Display> fmt::Display for Joined<'_, T> {
 /// The first 12 hex digits of a hash.
 fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

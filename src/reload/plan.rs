@@ -30,7 +30,8 @@ pub(crate) struct Plan {
 pub(crate) struct Change {
     /// The path of the key: `http.listen`.
     pub(crate) key: String,
-    /// `set`, `rotate`, `bind`, `reconnect`, `swap`, `relink`, `start`, `replace`, `stop` or `defer`.
+    /// `set`, `rotate`, `bind`, `reconnect`, `swap`, `relink`, `start`, `replace`, `stop`, `defer`, or `fail` for
+    /// what goes live as failed.
     pub(crate) verb: &'static str,
 }
 
@@ -38,6 +39,24 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, verb } = self;
         write!(f, "{key}({verb})")
+    }
+}
+
+/// A key that waits for a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// Its path.
+    pub(crate) key: String,
+    /// Where the value stands that waits: `washlet.toml:12`, or `default` if the key is gone from the file.
+    pub(crate) at: Option<String>,
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { key, at: None } => f.write_str(key),
+            Self { key, at: Some(at) } => write!(f, "{key}({at})"),
+        }
     }
 }
 

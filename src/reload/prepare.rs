@@ -19,6 +19,11 @@ use crate::task::panic_text;
 pub(super) struct Drafts(Vec<(&'static str, Box<dyn Prepared>)>);
 
 impl Drafts {
+    /// Keys of what goes live as failed.
+    pub(super) fn failed(&self) -> Vec<String> {
+        self.0.iter().flat_map(|(_section, part)| part.failed()).collect()
+    }
+
     /// Makes everything live, in order and without an await. A part that panics has a bug: the others still go live,
     /// because the ones before it already are.
     pub(super) fn commit(mut self) -> Vec<(&'static str, Box<dyn Retired>)> {
@@ -84,7 +89,7 @@ fn panicked(section: &'static str, panic: &str) -> PrepareError {
 }
 
 fn rejection(section: &'static str, failed: &PrepareError) -> Rejection {
-    let errors = failed.lines().into_iter().map(|line| format!("{section}: {line}")).collect();
+    let errors = failed.lines().into_iter().map(|line| format!("{section}: {line}").into()).collect();
     Rejection { reason: failed.reason, blame: failed.blame, passing: failed.passing, errors }
 }
 

@@ -29,6 +29,11 @@ pub(crate) type Prepare = Result<Option<Box<dyn Prepared>>, PrepareError>;
 
 /// A part that is built and not yet live. Dropped instead of committed, it undoes itself.
 pub(crate) trait Prepared: Send {
+    /// Keys of what goes live as failed: at a start, where there is no older version to keep.
+    fn failed(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Makes it live: pointer stores only, no I/O, no waiting, and it cannot fail.
     fn commit(self: Box<Self>) -> Box<dyn Retired>;
 }

@@ -1,11 +1,12 @@
 //! Where configurations come from: all that this room needs of whoever reads and checks them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::config::Config;
 use crate::config::files::{ReadFailure, Snapshot, Urgency};
+use crate::config::{Config, Pinned};
 use crate::reload::outcome::Rejection;
 use crate::reload::plan::Change;
 
@@ -29,8 +30,21 @@ pub(crate) trait ConfigSource: Send + 'static {
 pub(crate) struct Loaded {
     /// What it says.
     pub(crate) config: Config,
-    /// The published hash of the file, secrets masked; absent without a file.
-    pub(crate) file_hash: Option<String>,
+    /// What is published of its text.
+    pub(crate) hashes: Hashes,
     /// Plugins that it names with `enabled = false`.
     pub(crate) plugins_switched_off: Vec<String>,
+    /// Where the values of keys come from: `washlet.toml:12`, `default`, the name of a variable or flag.
+    pub(crate) origins: BTreeMap<String, String>,
+    /// Keys that the file sets in vain, because a variable or flag decides.
+    pub(crate) pinned: Vec<Pinned>,
+}
+
+/// Of the meaning of a text, secrets masked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hashes {
+    /// Of the file alone; `None` without one.
+    pub(crate) file: Option<String>,
+    /// Of all layers together.
+    pub(crate) config: Option<String>,
 }

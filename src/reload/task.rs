@@ -17,7 +17,9 @@ use tracing::error;
 use crate::reload::attempt::Pipeline;
 use crate::reload::hints::{HintsTask, hangup};
 use crate::reload::inbox::{Answer, Inbox, ReloadRequest, send};
-use crate::reload::outcome::{Outcome, ReloadOutcome, ReloadStatus, Trigger};
+use crate::reload::outcome::{Outcome, ReloadOutcome, Trigger};
+use crate::reload::pulse::{BEAT, Pulse};
+use crate::reload::status::ReloadStatus;
 use crate::reload::{Live, ReloaderParts};
 use crate::task::{Backoff, Shutdown, panic_text, spawn};
 
@@ -36,6 +38,7 @@ pub(crate) struct ReloaderTask<D> {
     retry: Backoff,
     retry_at: Option<Instant>,
     shutdown: Shutdown,
+    pulse: Pulse,
     attempts: u64,
 }
 
@@ -45,10 +48,14 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         (requests_rx, hints_tx): (mpsc::Receiver<ReloadRequest>, mpsc::WeakSender<ReloadRequest>),
         live_tx: watch::Sender<Live>,
         status_tx: watch::Sender<ReloadStatus>,
+        pulse: Pulse,
     ) -> Self {
         let ReloaderParts { source, sections, poll_seed, shutdown } = parts;
-        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed);
-        let pipeline = Pipeline::new(source, sections, live_tx, status_tx.clone(), watched_tx, shutdown.clone());
+        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed, status_tx.clone());
+        // Each kind is counted from zero, and not from its first time.
+        status_tx.send_modify(|status| status.forced.extend(sections.iter().map(|section| (section.name(), 0))));
+        let ends = (shutdown.clone(), pulse.clone());
+        let pipeline = Pipeline::new(source, sections, live_tx, status_tx.clone(), watched_tx, ends);
         Self {
             pipeline,
             inbox: Inbox::new(requests_rx),
@@ -57,6 +64,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
             retry: Backoff::new(RETRY_FIRST, RETRY_MAX),
             retry_at: None,
             shutdown,
+            pulse,
             attempts: 0,
         }
     }
@@ -80,6 +88,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         }
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             error!(panic = panic_text(&*panic), "the reload task panicked; the configuration runs on");
+            self.status_tx.send_modify(|status| status.is_under_way = false);
         }
         drop(hints);
     }
@@ -109,6 +118,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
             if let Some(next) = self.inbox.take() {
                 return Some(next);
             }
+            self.pulse.promise(BEAT);
             // Each arm may be dropped: the inbox keeps what it received, the others hold nothing.
             tokio::select! {
                 biased;
@@ -118,13 +128,17 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
                     self.retry_at = None;
                     return Some((Trigger::Retry, Vec::new()));
                 }
+                () = tokio::time::sleep(BEAT) => {}
             }
         }
     }
 
     async fn attempt(&mut self, trigger: Trigger) -> Option<Outcome> {
         let Some(report) = self.pipeline.attempt(trigger, &mut self.inbox).await else {
-            self.status_tx.send_modify(|status| status.checks += 1);
+            self.status_tx.send_modify(|status| {
+                *status.checks.entry(trigger).or_default() += 1;
+                status.is_under_way = false;
+            });
             return None;
         };
         self.attempts += 1;
@@ -134,6 +148,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         self.status_tx.send_modify(|status| {
             status.restart_pending.clone_from(self.pipeline.restart_pending());
             status.push(Arc::clone(&outcome));
+            status.is_under_way = false;
         });
         Some(outcome.outcome)
     }

@@ -9,3 +9,10 @@ mod log;
 pub(crate) mod metrics;
 
 pub(crate) use log::{check_filter, install};
+
+use std::time::Duration;
+
+/// As in the fields of log lines: `took_ms`.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

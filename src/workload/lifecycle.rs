@@ -11,10 +11,11 @@ use tracing::{debug, error, info, warn};
 
 use crate::error::{Blame, Chain};
 use crate::task::{self, Backoff, Shutdown};
+use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, WorkloadStatus};
 use crate::workload::http::HttpTarget;
 use crate::workload::route::Route;
-use crate::workload::start::{Assembled, StartError, log_started};
+use crate::workload::start::{Assembled, Pull, StartError, log_started};
 use crate::workload::table::{Begin, Entry, Failure, Phase, StartNumber, Stopped};
 use crate::workload::{Waiting, Workloads, status};
 
@@ -27,8 +28,17 @@ struct Starting {
     id: WorkloadId,
     number: StartNumber,
     spec: Arc<WorkloadSpec>,
+    pull: Pull,
     cancel: Shutdown,
     end_tx: watch::Sender<Option<WorkloadStatus>>,
+}
+
+/// What became of the wish to start a workload.
+pub(crate) struct Begun {
+    /// Whether the id is reserved for this very start: it neither joined another one nor was it refused.
+    pub(crate) is_new: bool,
+    /// Yields when the start has ended, well or not; dropping it changes nothing.
+    pub(crate) end: BoxFuture<'static, WorkloadStatus>,
 }
 
 /// Records a start whose task died before it could say how it ended: nobody must wait for it for ever.
@@ -48,41 +58,41 @@ impl Drop for Reserved {
 }
 
 impl Workloads {
-    /// Reserves `id` and begins the start, or joins the same one under way. The future yields when it has ended, well
-    /// or not; dropping it changes nothing.
-    pub(crate) fn start(&self, id: WorkloadId, spec: Arc<WorkloadSpec>) -> BoxFuture<'static, WorkloadStatus> {
+    /// Reserves `id` and begins the start, or joins the same one under way.
+    pub(crate) fn start(&self, id: WorkloadId, spec: Arc<WorkloadSpec>, pull: Pull) -> Begun {
+        let joined = |end| Begun { is_new: false, end };
         if self.is_draining() {
-            return ready(status(&id, WorkloadState::Error, "host is draining"));
+            return joined(ready(status(&id, WorkloadState::Error, "host is draining")));
         }
         let (end_tx, end) = watch::channel(None);
         let cancel = Shutdown::default();
         let begun = self.table().begin(&id, &spec, || Waiting { end: end.clone(), cancel: cancel.clone() });
         match begun {
             Begin::Reserved(number) => {
-                let starting = Starting { id: id.clone(), number, spec, cancel, end_tx };
+                let starting = Starting { id: id.clone(), number, spec, pull, cancel, end_tx };
                 drop(task::spawn_on(&self.0.workers, "start", self.clone().run_start(starting)));
-                wait(id, end)
+                Begun { is_new: true, end: wait(id, end) }
             }
-            Begin::Joins(waiting) => wait(id, waiting.end),
-            Begin::Runs => ready(status(&id, WorkloadState::Running, "")),
+            Begin::Joins(waiting) => joined(wait(id, waiting.end)),
+            Begin::Runs => joined(ready(status(&id, WorkloadState::Running, ""))),
             Begin::Taken => {
                 let message = format!(
                     "Workload ID [{id}] already exists (the existing workload must be stopped to reuse the ID)"
                 );
-                ready(status(&id, WorkloadState::Error, &message))
+                joined(ready(status(&id, WorkloadState::Error, &message)))
             }
         }
     }
 
     async fn run_start(self, starting: Starting) {
-        let Starting { id, number, spec, cancel, end_tx } = starting;
+        let Starting { id, number, spec, pull, cancel, end_tx } = starting;
         let _reserved = Reserved { workloads: self.clone(), id: id.clone(), number };
         let began = Instant::now();
         let plugins = self.plugins();
         let built = tokio::select! {
             biased;
             () = cancel.wait() => None,
-            built = self.build(&id, &spec, &plugins) => Some(built),
+            built = self.build(&id, &spec, &plugins, pull) => Some(built),
         };
         let end = match built {
             None => None,
@@ -116,7 +126,7 @@ impl Workloads {
             self.route(&assembled);
         }
         drop(publishing);
-        log_started(&assembled, u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        log_started(&assembled, millis(began.elapsed()));
         Some(status(&assembled.id, WorkloadState::Running, ""))
     }
 
@@ -167,7 +177,7 @@ impl Workloads {
                 // Built first and begun afterwards: while it fails, the record keeps saying why.
                 let began = Instant::now();
                 let plugins = workloads.plugins();
-                let assembled = match workloads.build(&id, &spec, &plugins).await {
+                let assembled = match workloads.build(&id, &spec, &plugins, Pull::AsAsked).await {
                     Ok(assembled) => assembled,
                     Err(error) => {
                         let failure = failure(&error);

@@ -27,7 +27,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
 pub(crate) use relink::{RelinkError, Relinked, Replaced};
-pub(crate) use start::{Assembled, StartError};
+pub(crate) use start::{Assembled, Pull, StartError};
 pub(crate) use statics::{Adopted, PreparedStatic};
 
 use crate::artifact::Artifacts;

@@ -15,7 +15,7 @@ use crate::engine::stdio::GuestLog;
 use crate::engine::{Bindings, ItemCtx};
 use crate::error::Blame;
 use crate::plugin::{BindError, BindRequest, PluginSet};
-use crate::types::{ComponentName, ComponentSpec, WorkloadId, WorkloadSpec};
+use crate::types::{ComponentName, ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::Workloads;
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
@@ -87,6 +87,26 @@ impl StartError {
     }
 }
 
+/// Whether a start asks the registry as its workload wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pull {
+    /// It does.
+    AsAsked,
+    /// What ran before runs again: what is cached is taken unasked.
+    CachedFirst,
+}
+
+impl Pull {
+    fn policy(self, asked: PullPolicy) -> PullPolicy {
+        match (self, asked) {
+            (Self::AsAsked, asked) | (Self::CachedFirst, asked @ PullPolicy::Never) => asked,
+            (Self::CachedFirst, PullPolicy::Unspecified | PullPolicy::Always | PullPolicy::IfNotPresent) => {
+                PullPolicy::IfNotPresent
+            }
+        }
+    }
+}
+
 /// A workload that could serve: everything resolved, nothing published.
 #[derive(Debug)]
 pub(crate) struct Assembled {
@@ -144,16 +164,17 @@ impl Workloads {
         id: &WorkloadId,
         spec: &Arc<WorkloadSpec>,
         plugins: &Arc<PluginSet>,
+        pull: Pull,
     ) -> Result<Assembled, StartError> {
         validate(spec)?;
-        let compiled = try_join_all(spec.components.iter().map(|component| self.compile(component))).await?;
+        let compiled = try_join_all(spec.components.iter().map(|component| self.compile(component, pull))).await?;
         self.assemble(id, spec, compiled, plugins)
     }
 
-    async fn compile(&self, component: &ComponentSpec) -> Result<Arc<Compiled>, StartError> {
+    async fn compile(&self, component: &ComponentSpec, pull: Pull) -> Result<Arc<Compiled>, StartError> {
         let request = ArtifactRequest {
             source: &component.image,
-            policy: component.pull_policy,
+            policy: pull.policy(component.pull_policy),
             secret: component.pull_secret.as_ref(),
         };
         let artifact = self

@@ -9,10 +9,11 @@ use tracing::warn;
 use crate::error::Chain;
 use crate::plugin::PluginSet;
 use crate::task;
+use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
 use crate::workload::lifecycle::failure;
-use crate::workload::start::{Assembled, StartError, log_started};
+use crate::workload::start::{Assembled, Pull, StartError, log_started};
 use crate::workload::table::{Phase, StartNumber, Stopped};
 
 /// A static workload that could serve, not yet live.
@@ -40,7 +41,7 @@ impl Workloads {
     ) -> Result<PreparedStatic, StartError> {
         let began = Instant::now();
         let (workloads, id, spec, plugins) = (self.clone(), id.clone(), Arc::clone(spec), Arc::clone(plugins));
-        let build = async move { workloads.build(&id, &spec, &plugins).await };
+        let build = async move { workloads.build(&id, &spec, &plugins, Pull::AsAsked).await };
         let built = task::spawn_on(&self.0.workers, "prepare-workload", build).await;
         let assembled = match built {
             Ok(built) => built.unwrap_or(Err(StartError::Panicked))?,
@@ -58,7 +59,7 @@ impl Workloads {
             self.route(&assembled);
             old
         };
-        log_started(&assembled, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        log_started(&assembled, millis(took));
         match old {
             Some(Phase::Running(old)) => {
                 if let Some((_binding, route)) = &old.route {

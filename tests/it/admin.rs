@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::http::{self, Answer};
 use crate::support::{NatsServer, PATIENCE, TestProcess, eventually, free_port};
@@ -68,12 +68,20 @@ async fn a_reload_by_request_answers_with_its_outcome() {
     for path in ["/check", "/reload"] {
         let (code, outcome) = post(port, path).await;
         assert_eq!((code, &outcome["outcome"]), (409, &"rejected".into()), "{outcome}");
-        let error = outcome["errors"][0].as_str().unwrap();
-        assert!(error.contains("washlet.toml:11:1: reload.debounse: unknown key"), "{error}");
+        let error = &outcome["errors"][0];
+        let text = error["text"].as_str().unwrap();
+        assert!(text.contains("washlet.toml:11:1: reload.debounse: unknown key"), "{text}");
+        assert_eq!(
+            (&error["line"], &error["column"], &error["key"]),
+            (&11.into(), &1.into(), &"reload.debounse".into())
+        );
+        assert!(error["file"].as_str().unwrap().ends_with("washlet.toml") && error["hint"].is_string(), "{error}");
     }
     let status = status(port).await;
     assert_eq!((&status["config"]["generation"], &status["config"]["last_ok"]), (&2.into(), &false.into()));
-    assert_eq!(get(port, "/readyz").await.status, 200, "the last good configuration is ready");
+    let ready = get(port, "/readyz").await;
+    assert_eq!(ready.status, 200, "the last good configuration is ready");
+    assert!(ready.text().contains("config: rejected"), "{}", ready.text());
     let metrics = get(port, "/metrics").await;
     assert!(metrics.text().contains("washlet_config_last_reload_successful 0.0"), "{}", metrics.text());
     process.finish().await;
@@ -108,5 +116,79 @@ async fn the_listener_moves_by_an_edit() {
         http::try_send(addr(port), http::request("GET", "admin", "/livez", http::full(""))).await.err()
     })
     .await;
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_metrics_name_all_that_a_rollout_asks_for() {
+    let port = free_port();
+    let vain = "debounce = \"100ms\"\n";
+    let builder = TestProcess::builder(&config(port, vain)).env("WASHLET_RELOAD__DEBOUNCE", "50ms");
+    let mut process = builder.start();
+    process.wait_for_message("configuration applied").await;
+    process.rewrite_config(&config(port, &format!("{vain}[engine]\nmax_instances = 77\n[host]\ngroup = \"a\"\n")));
+    let (_code, outcome) = post(port, "/reload").await;
+    assert_eq!(outcome["outcome"], "applied");
+    let wait = async || {
+        let status = status(port).await;
+        (status["config"]["attempts"][0]["retire"]["state"] == "done").then_some(status)
+    };
+    let status = eventually("the old parts have ended", PATIENCE, wait).await;
+    let config = &status["config"];
+    assert_eq!((&config["watch_mode"], &config["generations_alive"]), (&"off".into(), &1.into()));
+    assert_eq!(config["pinned"], json!([{ "key": "reload.debounce", "by": "WASHLET_RELOAD__DEBOUNCE" }]));
+    let pending = &config["restart_pending"];
+    assert_eq!((pending[0]["key"].as_str(), pending[1].is_null()), (Some("engine.max_instances"), true), "{pending}");
+    assert!(pending[0]["at"].as_str().unwrap().ends_with("washlet.toml:13"), "{pending}");
+    assert!(config["source"].as_str().unwrap().ends_with("washlet.toml") && config["since"].is_string(), "{config}");
+    let hash = config["file_hash"].as_str().unwrap();
+    assert!(hash.len() == 12 && config["config_hash"].as_str().is_some_and(|other| other.len() == 12), "{config}");
+    let plugin = json!([{ "id": "wasi-logging", "state": "ready", "since": null, "error": null }]);
+    assert_eq!(config["plugins"], plugin);
+    let attempt = &config["attempts"][0];
+    for phase in ["read", "load", "plan", "prepare", "commit"] {
+        assert!(attempt["phases_ms"][phase].as_f64().is_some_and(|took| took < 20_000.0), "{phase} in {attempt}");
+    }
+    assert_eq!(attempt["retire"]["forced"], 0);
+
+    let metrics = get(port, "/metrics").await;
+    let info = format!("washlet_config_info{{running=\"{hash}\",attempted=\"{hash}\",generation=\"2\"}} 1.0");
+    for line in [
+        "washlet_config_pinned{key=\"reload.debounce\"} 1.0",
+        "washlet_config_restart_pending{key=\"engine.max_instances\"} 1.0",
+        "washlet_config_watch_mode{mode=\"off\"} 1.0",
+        "washlet_generations_alive 1.0",
+        "washlet_retired_forced_total{kind=\"http\"} 0",
+        "washlet_plugin_state{plugin=\"wasi-logging\",state=\"ready\"} 1.0",
+        "washlet_config_reload_duration_seconds_count{phase=\"prepare\"} 2",
+        "washlet_config_reload_duration_seconds_bucket{le=\"+Inf\",phase=\"commit\"} 2",
+        &info,
+    ] {
+        assert!(metrics.text().lines().any(|have| have == line), "{line} in {}", metrics.text());
+    }
+    assert_eq!(metrics.text().matches("\nwashlet_config_info{").count(), 1, "the old series is gone");
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_go_on_when_the_listener_moves() {
+    let (port, first, second) = (free_port(), free_port(), free_port());
+    let at = |http: u16| config(port, "").replace("127.0.0.1:0", &format!("127.0.0.1:{http}"));
+    let mut process = TestProcess::start(&at(first));
+    process.wait_for_message("configuration applied").await;
+    let count = async || {
+        let metrics = get(port, "/metrics").await;
+        let line = metrics.text().lines().find_map(|line| line.strip_prefix("washlet_http_requests_total "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    for _ in 0..3 {
+        assert_eq!(http::get(addr(first), "nobody.test", "/").await.status, 404);
+    }
+    assert_eq!(count().await, 3);
+    process.rewrite_config(&at(second));
+    assert_eq!(post(port, "/reload").await.1["outcome"], "applied");
+    assert_eq!(count().await, 3);
+    assert_eq!(http::get(addr(second), "nobody.test", "/").await.status, 404);
+    assert_eq!(count().await, 4);
     process.finish().await;
 }

@@ -17,6 +17,15 @@ mod inspect;
 /// Probes, status, metrics, and reloads by request.
 mod admin;
 
+/// Metric, status, log and reply say the same after every edit.
+mod truth;
+
+/// The service manager is told when the host is ready, reloads, stops, and that it lives.
+mod supervisor;
+
+/// Files whose updates can never be seen are named.
+mod mounts;
+
 /// The file is edited while the host runs: what is valid is live, what is not changes nothing.
 mod reload;
 
@@ -49,3 +58,6 @@ mod ctl;
 
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;
+
+/// A host that is killed comes back as itself, with what was placed on it.
+mod continuity;

@@ -263,6 +263,45 @@ fn the_hash_says_what_a_file_means_and_nothing_of_its_secrets() {
 }
 
 #[test]
+fn the_hash_says_what_workloads_are_told_but_for_what_sounds_like_a_secret() {
+    let hash = |table: &str, name: &str, value: &str| {
+        let component = "[[workloads.components]]\nname = 'c'\nimage = 'ghcr.io/a/b:1'\n";
+        let text = format!("[[workloads]]\nname = 'a'\n{component}{table} = {{ {name} = '{value}' }}\n");
+        load_text(&text).unwrap().file_hash
+    };
+    for table in ["environment", "config"] {
+        assert_ne!(hash(table, "GREETING", "a"), hash(table, "GREETING", "b"));
+        let hidden = [
+            ("DB_PASSWORD", "a", "b"),
+            ("apiKey", "a", "b"),
+            ("URL", "postgres://u:a@db/x", "postgres://u:b@db/x"),
+            ("OPTIONS", "host=db password=a", "host=db password=b"),
+            ("CERT", "-----BEGIN A", "-----BEGIN B"),
+        ];
+        for (name, one, other) in hidden {
+            assert_eq!(hash(table, name, one), hash(table, name, other), "{name}");
+        }
+        assert_ne!(hash(table, "URL", "postgres://u:a@db/x"), hash(table, "URL", "postgres://u:a@other/x"));
+    }
+}
+
+#[test]
+fn the_log_section_is_told_before_the_rest_is_read() {
+    let log = |text: &str, env: &[(&str, &str)]| {
+        let file = Some(FileInput { path: PathBuf::from("w.toml"), bytes: text.into() });
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        log_of(&Sources { file, env, ..Sources::default() })
+    };
+    let text = "[log]\nformat = 'text'\n[http]\nlisten = 'nonsense'\n[http.tls]\ncert = 'gone'\n";
+    let wanted = Log { level: "warn".to_owned(), format: LogFormat::Text };
+    assert_eq!(log(text, &[("RUST_LOG", "warn")]), Some(wanted));
+    assert_eq!(log("# nothing\n", &[]), Some(Log::default()));
+    for wrong in ["[log]\nformat = 'loud'\n", "[log]\nlevel = 'verbose'\n", "log = 1\n", "[lo"] {
+        assert_eq!(log(wrong, &[]), None, "{wrong}");
+    }
+}
+
+#[test]
 fn at_most_a_hundred_errors_are_listed() {
     let text: String = (0..150).map(|i| format!("[[workloads]]\nname = {}\n", index("", i))).collect();
     let problems = load_text(&text).unwrap_err();

@@ -12,6 +12,7 @@ use crate::error::Blame;
 use crate::host::Host;
 use crate::plugin::PluginSet;
 use crate::reload::{NothingRetired, Plan, Prepare, PrepareError, Prepared, Retired, Section};
+use crate::state::Identity;
 use crate::task;
 use crate::workload::{Parts, Workloads};
 
@@ -59,9 +60,12 @@ impl Section<Draft> for EngineSection {
             if !plan.is_first {
                 return Ok(None);
             }
+            let Some(Identity { host_id, generated_name }) = draft.identity.clone() else {
+                return Err(PrepareError::new(Blame::Host, "the state section did not come first"));
+            };
             let workloads = self.make(plan).await?;
             draft.workloads = Some(workloads.clone());
-            let host = Arc::new(Host::new(self.0.host_id().clone(), workloads));
+            let host = Arc::new(Host::new(host_id, generated_name, workloads));
             Ok(Some(Box::new(PreparedHost { shared: Arc::clone(&self.0), host }) as Box<dyn Prepared>))
         })
     }

@@ -8,10 +8,12 @@ mod log;
 mod plugins;
 mod policy;
 mod scheduler;
+mod state;
 mod workloads;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
@@ -19,22 +21,23 @@ use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::control::ControlPlane;
 use crate::daemon::draft::Draft;
+use crate::daemon::sections::state::Kept;
 use crate::error::Blame;
 use crate::host::Host;
-use crate::host::http::{HttpRouter, HttpServer};
+use crate::host::http::{HttpRouter, HttpServer, Totals};
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
-use crate::types::HostId;
 use crate::workload::{Settings, Workloads};
 
 /// What the sections make live, and what the shutdown ends.
 #[derive(Debug)]
 pub(super) struct Shared {
-    host_id: HostId,
     workers: Handle,
     control_thread: Handle,
     router: Arc<HttpRouter>,
     /// Set by the first commit, for good.
     host: OnceLock<Arc<Host>>,
+    /// Set by the first commit, for good.
+    kept: OnceLock<Kept>,
     /// Set before the first attempt.
     reloader: OnceLock<Reloader>,
     is_draining: AtomicBool,
@@ -51,6 +54,23 @@ pub(super) struct Live {
     pub(super) drain: crate::config::Drain,
 }
 
+/// How a plugin is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PluginState {
+    pub(super) id: &'static str,
+    /// `ready`, or what keeps it from being so.
+    pub(super) state: &'static str,
+    /// Since when; `None` if that is not known.
+    pub(super) since: Option<SystemTime>,
+    /// What its backend said last, if that was an error.
+    pub(super) error: Option<String>,
+}
+
+impl PluginState {
+    /// Its calls are answered by its backend.
+    pub(super) const READY: &'static str = "ready";
+}
+
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Live")
@@ -61,21 +81,22 @@ impl std::fmt::Debug for Live {
 }
 
 impl Shared {
-    pub(super) fn new(host_id: HostId, workers: Handle, control_thread: Handle) -> Self {
+    pub(super) fn new(workers: Handle, control_thread: Handle) -> Self {
         Self {
-            host_id,
             workers,
             control_thread,
             router: Arc::default(),
             host: OnceLock::new(),
+            kept: OnceLock::new(),
             reloader: OnceLock::new(),
             is_draining: AtomicBool::new(false),
             live: Mutex::default(),
         }
     }
 
-    pub(super) fn host_id(&self) -> &HostId {
-        &self.host_id
+    /// What outlives the process; `None` before the first commit.
+    fn kept(&self) -> Option<&Kept> {
+        self.kept.get()
     }
 
     pub(super) fn live(&self) -> MutexGuard<'_, Live> {
@@ -102,10 +123,21 @@ impl Shared {
         self.reloader().map_or_else(ReloadStatus::default, |reloader| reloader.status().borrow().clone())
     }
 
-    /// The ids of the plugins that are on, in their order.
-    pub(super) fn plugins(&self) -> Vec<&'static str> {
+    /// What is live, and what is known of its text; empty before the start.
+    pub(super) fn live_config(&self) -> crate::reload::Live {
+        self.reloader().map_or_else(Default::default, |reloader| reloader.live().borrow().clone())
+    }
+
+    /// What all listeners counted.
+    pub(super) fn http_totals(&self) -> Arc<Totals> {
+        self.router.totals()
+    }
+
+    /// The plugins that are on, in their order.
+    pub(super) fn plugins(&self) -> Vec<PluginState> {
         let Some(host) = self.host() else { return Vec::new() };
-        host.workloads().plugins().plugins().iter().map(|plugin| plugin.id()).collect()
+        let ready = |id| PluginState { id, state: PluginState::READY, since: None, error: None };
+        host.workloads().plugins().plugins().iter().map(|plugin| ready(plugin.id())).collect()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -136,11 +168,12 @@ fn workload_settings(config: &Config) -> Settings {
     Settings { limits: config.limits.clone(), drain: config.drain.clone() }
 }
 
-/// The engine before what runs on it, plugins before what is linked against them, listeners before the scheduler that
+/// Who the host is before what it is made of, the engine before what runs on it, plugins before what is linked against them, listeners before the scheduler that
 /// is told their port.
 pub(super) fn in_order(shared: &Arc<Shared>) -> Vec<Box<dyn Section<Draft>>> {
     vec![
         Box::new(log::LogSection),
+        Box::new(state::StateSection::new(shared)),
         Box::new(engine::EngineSection::new(shared)),
         Box::new(policy::PolicySection::new(shared)),
         Box::new(plugins::PluginsSection::new(shared)),

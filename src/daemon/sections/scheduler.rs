@@ -1,13 +1,15 @@
 //! `[nats.scheduler]`: joins the control plane, moves it to another connection beside the old one, and leaves it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use crate::cluster::placed::Placed;
+use crate::cluster::resume::resume;
+use crate::config::port::ConfigPort;
 use crate::config::{Config, Scheduler};
 use crate::control::{self, ChangeError, ControlPlane, Ports, PreparedConnection, RetiredConnection};
 use crate::daemon::draft::Draft;
@@ -62,7 +64,8 @@ impl SchedulerSection {
             // Joining is not waited for: a host starts before its NATS does.
             (None, Some(new)) if plan.is_first => Some(Step::Join(new.clone(), None)),
             (None, Some(new)) => {
-                let proven = control::prove(new, self.0.host_id()).await?;
+                let Some(host) = self.0.host() else { return Ok(None) };
+                let proven = control::prove(new, host.id()).await?;
                 Some(Step::Join(new.clone(), Some(proven)))
             }
             (Some(control), Some(new)) if needs_another_connection(&plan.old, &plan.new) => {
@@ -117,8 +120,13 @@ impl Prepared for PreparedScheduler {
         let mut live = shared.live();
         match step {
             Step::Join(settings, first) => {
-                let config = Some(Arc::new(Report::new(&shared)) as Arc<dyn control::port::ConfigPort>);
-                let ports = Ports { host: Arc::new(Placed(Arc::clone(host))), config };
+                let config = Some(Arc::new(Report::new(&shared)) as Arc<dyn ConfigPort>);
+                let placed = Placed::new(Arc::clone(host), shared.journal(), shared.workers.clone());
+                // Reserved before anybody can ask: whoever does finds them starting, and none is unknown.
+                if let Some(found) = shared.take_found() {
+                    resume(&placed, found, SystemTime::now());
+                }
+                let ports = Ports { host: Arc::new(placed), config };
                 let control = ControlPlane::start(settings, host.id().clone(), ports, first, &shared.control_thread);
                 live.control = Some(Arc::new(control));
             }
@@ -132,6 +140,7 @@ impl Prepared for PreparedScheduler {
                 if let Some(control) = live.control.take() {
                     // Before anything else is placed here.
                     control.begin_drain();
+                    shared.journal().record_end_of_all();
                     return Box::new(RetiredControl { control, workloads: host.workloads().clone() });
                 }
             }

@@ -115,6 +115,10 @@ impl Section<Draft> for WorkloadsSection {
 }
 
 impl Prepared for PreparedWorkloads {
+    fn failed(&self) -> Vec<String> {
+        self.failed.iter().map(|(workload, _error)| workload.key()).collect()
+    }
+
     fn commit(self: Box<Self>) -> Box<dyn Retired> {
         let Self { workloads, prepared, failed, removed } = *self;
         let mut adopted: Vec<Adopted> = prepared.into_iter().map(|prepared| workloads.adopt_static(prepared)).collect();

@@ -25,6 +25,7 @@ mod socket;
 mod table;
 mod tls;
 
+pub(crate) use meter::Totals;
 pub(crate) use router::HttpRouter;
 pub(crate) use server::{BoundListener, HttpServer};
 pub(crate) use tls::Tls;

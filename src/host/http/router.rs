@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::host::http::meter::Totals;
 use crate::host::http::table::RouteTable;
 use crate::workload::http::{HttpBinding, HttpTarget, RouteSink};
 
@@ -13,9 +14,16 @@ pub(crate) struct HttpRouter {
     table: ArcSwap<RouteTable>,
     /// Held while the next table is made of the last one, by those who change it; never by a request.
     change: Mutex<()>,
+    /// Here because it outlives the servers.
+    totals: Arc<Totals>,
 }
 
 impl HttpRouter {
+    /// What all its servers count together.
+    pub(crate) fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.totals)
+    }
+
     /// From now on `<x>.svc.<domain>` is read as `<x>.svc`, in requests and in bindings.
     pub(crate) fn set_cluster_domain(&self, domain: &str) {
         self.update(|table| {

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config;
 use crate::host::http::listener::{self, BindError, Sockets};
-use crate::host::http::meter::Meter;
+#[cfg(test)]
+use crate::host::http::meter::Totals;
 use crate::host::http::router::HttpRouter;
 use crate::host::http::settings::Settings;
 use crate::host::http::shared::{Phase, Shared};
@@ -120,9 +121,10 @@ impl HttpServer {
         self.connections() >= self.shared.settings.load().connections_max
     }
 
-    /// What it counts.
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.shared.meter
+    /// What it and all servers of its router count.
+    #[cfg(test)]
+    pub(crate) fn totals(&self) -> Arc<Totals> {
+        self.shared.router.totals()
     }
 }
 

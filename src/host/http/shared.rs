@@ -35,9 +35,9 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(router: Arc<HttpRouter>, settings: Settings) -> Self {
         Self {
+            meter: Meter::new(router.totals()),
             router,
             settings: ArcSwap::from_pointee(settings),
-            meter: Meter::default(),
             phase: AtomicU8::new(Phase::Serving as u8),
             phase_changed: Notify::new(),
             last_closed: Notify::new(),

@@ -10,7 +10,7 @@ use crate::error::Blame;
 use crate::reload::*;
 
 fn errors(outcome: &ReloadOutcome) -> Vec<&str> {
-    outcome.errors().iter().map(String::as_str).collect()
+    outcome.errors().iter().map(|fault| fault.line.as_str()).collect()
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn unchanged_input_is_a_silent_check_unless_somebody_asks() {
     let hint = inbox::ReloadRequest { trigger: Trigger::Watch, answer_tx: None };
     rig.reloader.requests_tx.send(hint).await.unwrap();
     let mut status = rig.reloader.status();
-    seen(&mut status, |status| (status.checks == 1).then_some(())).await;
+    seen(&mut status, |status| (status.checks.get(&Trigger::Watch) == Some(&1)).then_some(())).await;
     assert_eq!(status.borrow().attempts.len(), 2);
     assert_eq!(rig.diary.take(), ["read"]);
 }
@@ -192,11 +192,65 @@ async fn old_parts_retire_behind_and_what_overruns_is_counted() {
     let rig = Rig::start("a", &["slow", "one"]).await;
     let mut status = rig.reloader.status();
     // What the start replaced is nothing, but the fake does not know that.
-    seen(&mut status, |status| (status.retiring == 0 && status.forced == 2).then_some(())).await;
+    seen(&mut status, |status| (status.retiring == 0 && status.forced["slow"] == 2).then_some(())).await;
     rig.write("b");
     assert_eq!(rig.reload().await.outcome, Outcome::Applied);
     assert_eq!(status.borrow_and_update().retiring, 1, "the attempt ended before the old part did");
-    seen(&mut status, |status| (status.retiring == 0 && status.forced == 4).then_some(())).await;
+    seen(&mut status, |status| (status.retiring == 0 && status.forced["slow"] == 4).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_generation_is_counted_until_its_last_part_has_ended() {
+    let rig = Rig::start("a", &["slow", "one"]).await;
+    let mut status = rig.reloader.status();
+    seen(&mut status, |status| (status.retiring == 0).then_some(())).await;
+    rig.write("b");
+    let outcome = rig.reload().await;
+    assert_eq!((outcome.retirement.state(), status.borrow().generations.alive()), ("draining", 2));
+    seen(&mut status, |status| (status.generations.alive() == 1).then_some(())).await;
+    seen(&mut status, |status| (status.retiring == 0).then_some(())).await;
+    assert_eq!((outcome.retirement.state(), outcome.retirement.forced()), ("done", 2));
+    rig.sections[0].set(Does::Nothing);
+    for n in 0..100 {
+        rig.write(&format!("group {n}"));
+        assert_eq!(rig.reload().await.outcome, Outcome::Applied);
+    }
+    seen(&mut status, |status| (status.generations.alive() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn each_step_is_timed_and_each_silent_look_counted_by_what_made_it() {
+    let rig = Rig::start("a", &["one"]).await;
+    rig.write("b");
+    let outcome = rig.reload().await;
+    let steps: Vec<&str> = outcome.phases.iter().map(|(phase, _took)| *phase).collect();
+    assert_eq!(steps, ["read", "load", "plan", "prepare", "commit"]);
+    let mut status = rig.reloader.status();
+    assert_eq!(
+        status.borrow().phases.keys().copied().collect::<Vec<_>>(),
+        ["commit", "load", "plan", "prepare", "read"]
+    );
+    let hint = inbox::ReloadRequest { trigger: Trigger::Poll, answer_tx: None };
+    rig.reloader.requests_tx.send(hint).await.unwrap();
+    let checks = seen(&mut status, |status| (!status.checks.is_empty()).then(|| status.checks.clone())).await;
+    assert_eq!(checks.into_iter().collect::<Vec<_>>(), [(Trigger::Poll, 1)]);
+}
+
+#[tokio::test]
+async fn whoever_sent_sighup_is_told_of_its_attempt_even_if_nothing_is_new() {
+    let rig = Rig::start("a", &["one"]).await;
+    let mut status = rig.reloader.status();
+    assert_eq!(status.borrow().begun, 1);
+    for trigger in [Trigger::Poll, Trigger::Sighup] {
+        let hint = inbox::ReloadRequest { trigger, answer_tx: None };
+        rig.reloader.requests_tx.send(hint).await.unwrap();
+    }
+    seen(&mut status, |status| (status.begun == 2 && !status.is_under_way).then_some(())).await;
+    assert_eq!(status.borrow().checks.keys().copied().collect::<Vec<_>>(), [Trigger::Sighup]);
+    let hint = inbox::ReloadRequest { trigger: Trigger::Watch, answer_tx: None };
+    rig.reloader.requests_tx.send(hint).await.unwrap();
+    seen(&mut status, |status| status.checks.get(&Trigger::Watch).copied()).await;
+    assert_eq!(status.borrow().begun, 2, "a look that finds nothing is not told");
 }
 
 #[tokio::test]

@@ -164,7 +164,8 @@ impl ConfigSource for FakeSource {
             if text.starts_with("patient") {
                 config.reload.prepare_timeout = Duration::from_secs(600);
             }
-            Ok(Loaded { config, file_hash: Some("ab12cd34ef567890".to_owned()), ..Loaded::default() })
+            let hashes = Hashes { file: Some("ab12cd34ef567890".to_owned()), config: None };
+            Ok(Loaded { config, hashes, ..Loaded::default() })
         }
         .boxed()
     }

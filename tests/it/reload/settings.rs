@@ -2,8 +2,8 @@
 
 use crate::reload::edit::{Style, edit};
 use crate::reload::file::{File, workload};
-use crate::reload::{addr, apply, outcome, start, text_of};
-use crate::support::{NatsServer, PATIENCE, eventually, free_port, http};
+use crate::reload::{APPLIED, HELLO, MISSING, addr, apply, outcome, start, text_of};
+use crate::support::{NatsServer, PATIENCE, TestProcess, eventually, free_port, http};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_level_is_live() {
@@ -88,6 +88,45 @@ async fn keys_that_need_a_restart_are_named_and_the_others_apply() {
     edit(&mut process, Style::RenameOver, &alone.text());
     let unchanged = outcome(&process).await;
     assert_eq!(unchanged.message(), "configuration unchanged");
-    assert_eq!(unchanged.field("restart_pending").as_deref(), Some("engine.max_instances"));
+    let line = alone.text().lines().position(|line| line.starts_with("max_instances")).unwrap() + 1;
+    let pending = unchanged.field("restart_pending").unwrap_or_default();
+    let place = format!("/washlet.toml:{line})");
+    assert!(pending.starts_with("engine.max_instances(") && pending.ends_with(&place), "{pending}");
     process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_fails_at_the_start_is_not_told_as_started() {
+    let text = File::new(free_port()).with("good", "1").text() + &workload("bad", "missing.wasm", "");
+    let mut process = TestProcess::builder(&text).file("hello.wasm", HELLO).file("missing.wasm", MISSING).start();
+    process.allow_log("workload failed to start");
+    let changed = process.wait_for_message(APPLIED).await.field("changed").unwrap_or_default();
+    assert!(changed.contains("workloads.default/good(start)"), "{changed}");
+    assert!(changed.contains("workloads.default/bad(fail)"), "{changed}");
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_in_vain_names_the_key_and_what_decides() {
+    let file = |timeout: &str| format!("[log]\nformat = \"json\"\n[drain]\ntimeout = \"{timeout}\"\n");
+    let mut process = TestProcess::builder(&file("5s")).env("WASHLET_DRAIN__TIMEOUT", "1s").start();
+    process.wait_for_message(APPLIED).await;
+    process.allow_log("a key was set in vain");
+    edit(&mut process, Style::RenameOver, &file("6s"));
+    let warning = process.wait_for_log(|line| line.message().starts_with("a key was set in vain")).await;
+    let field = |name| warning.field(name).unwrap_or_default();
+    assert_eq!((field("key").as_str(), field("by").as_str()), ("drain.timeout", "WASHLET_DRAIN__TIMEOUT"));
+    assert_eq!(outcome(&process).await.message(), "configuration unchanged");
+    process.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_line_looks_as_the_file_says() {
+    let mut process = TestProcess::builder("[log]\nformat = \"text\"\n").start();
+    process.wait_for_log(|line| line.contains("configuration applied")).await;
+    process.sigterm();
+    assert_eq!(process.wait_exit().await, Some(0));
+    let log = process.stderr();
+    assert!(log.lines().next().is_some_and(|line| line.contains("washlet starts")), "{log}");
+    assert!(log.lines().all(|line| !line.starts_with('{')), "{log}");
 }

@@ -144,7 +144,7 @@ async fn one_connection_too_many_is_closed_and_room_is_used_again() {
     eventually("two connections", || server.connections() == 2 && server.is_full()).await;
     let mut third = Raw::connect(&server).await;
     assert_eq!(within(third.0.read(&mut [0; 1])).await.unwrap_or(0), 0);
-    assert_eq!(server.meter().connections_refused(), 1);
+    assert_eq!(server.totals().connections_refused(), 1);
     drop(first);
     eventually("room for one", || !server.is_full()).await;
     assert_eq!(text(client().request(get(&server, "/")).await.unwrap()).await, "a");

@@ -19,7 +19,7 @@ async fn one_port_speaks_http_1_and_http_2() {
         }
     }
     assert_eq!(server.connections(), 2, "each client keeps its connection");
-    assert_eq!(server.meter().requests(), 6);
+    assert_eq!(server.totals().requests(), 6);
 }
 
 #[tokio::test]

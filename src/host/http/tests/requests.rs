@@ -77,7 +77,7 @@ async fn a_request_without_a_usable_host_is_a_bad_one() {
         let heard = raw.rest().await;
         assert!(heard.get(8..13) == Some(" 400 "), "{head:?}: {heard:?}");
     }
-    assert_eq!(server.meter().responses(4), 7, "hyper answers the one that is no request");
+    assert_eq!(server.totals().responses(4), 7, "hyper answers the one that is no request");
 }
 
 #[tokio::test]
