@@ -34,6 +34,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) tolerate_missing_images: bool,
     referenced_files: BTreeSet<PathBuf>,
     file_digests: BTreeMap<String, Secret>,
+    /// Of images read so far: many workloads share one.
+    image_digests: BTreeMap<PathBuf, String>,
 }
 
 /// What a referenced file must hold.
@@ -60,8 +62,16 @@ impl FileKind {
 
 impl<'a> Resolver<'a> {
     pub(crate) fn new(report: &'a mut Report, read: ReadFile<'a>, file_dir: PathBuf, working_dir: PathBuf) -> Self {
-        let (referenced_files, file_digests) = (BTreeSet::new(), BTreeMap::new());
-        Self { report, read, file_dir, working_dir, tolerate_missing_images: false, referenced_files, file_digests }
+        Self {
+            report,
+            read,
+            file_dir,
+            working_dir,
+            tolerate_missing_images: false,
+            referenced_files: BTreeSet::new(),
+            file_digests: BTreeMap::new(),
+            image_digests: BTreeMap::new(),
+        }
     }
 
     /// All tables. What comes back counts only if the report has no errors.
@@ -168,15 +178,24 @@ impl<'a> Resolver<'a> {
     /// The digest of a `file:` image. A missing one that is tolerated has a digest no file has: once the file is there,
     /// the workload is a changed one.
     pub(crate) fn image_digest(&mut self, path: &str, file: &Path) -> Option<String> {
-        if !self.tolerate_missing_images {
-            return self.read_file(path, file).map(|bytes| sha256_hex(&bytes));
+        if let Some(digest) = self.image_digests.get(file) {
+            return Some(digest.clone());
         }
         self.referenced_files.insert(file.to_owned());
         match (self.read)(file) {
-            Ok(bytes) => Some(sha256_hex(&bytes)),
+            Ok(bytes) => {
+                let digest = sha256_hex(&bytes);
+                self.image_digests.insert(file.to_owned(), digest.clone());
+                Some(digest)
+            }
             Err(error) => {
-                self.report.warning(path, &format!("cannot read {}: {error}", file.display()));
-                Some(String::new())
+                let message = format!("cannot read {}: {error}", file.display());
+                if self.tolerate_missing_images {
+                    self.report.warning(path, &message);
+                    return Some(String::new());
+                }
+                self.error(path, message);
+                None
             }
         }
     }

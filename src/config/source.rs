@@ -115,6 +115,9 @@ impl Merged {
         for setting in &settings {
             supersede(root, &mut file, &setting.path);
         }
+        // Whom nobody overrides is merged already: with a thousand workloads a merge more would be felt.
+        let is_alone = settings.is_empty() && base == Base::Standalone;
+        let defaults = is_alone.then(|| defaults_of(root, Some(&file)));
         let mut figment = Figment::new().merge(Layer { name: "file".to_owned(), dict: file });
         for Setting { origin, path, value } in settings {
             let name = match origin {
@@ -126,8 +129,10 @@ impl Merged {
             figment = figment.merge(Layer { name, dict: nest(&path, value) });
         }
         let figment = figment.join(Layer { name: "default".to_owned(), dict: base.dict(root) });
-        let said: Dict = figment.extract().map_err(Box::new)?;
-        let defaults = defaults_of(root, Some(&said));
+        let defaults = match defaults {
+            Some(defaults) => defaults,
+            None => defaults_of(root, Some(&figment.extract::<Dict>().map_err(Box::new)?)),
+        };
         let figment = figment.join(Layer { name: "default".to_owned(), dict: defaults });
         let mut dict = figment.extract().map_err(Box::new)?;
         base.complete(root, &mut dict);

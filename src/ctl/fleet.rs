@@ -141,7 +141,8 @@ impl FleetHost {
     /// What became of the last attempt to change its configuration: outcome, and the first error.
     pub(crate) fn last_reload(&self) -> Option<(&str, Option<&str>)> {
         let attempt = self.config.as_ref()?.pointer("/config/attempts/0")?;
-        let error = attempt.pointer("/errors/0").and_then(Value::as_str);
+        // The line as text; older hosts tell nothing but the line.
+        let error = attempt.pointer("/errors/0/text").or_else(|| attempt.pointer("/errors/0")).and_then(Value::as_str);
         Some((attempt.get("outcome")?.as_str()?, error))
     }
 

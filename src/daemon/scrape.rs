@@ -26,6 +26,9 @@ pub(super) fn metrics(shared: &Shared) -> String {
         }
     }
     traffic(shared, &mut metrics);
+    for (runtime, tasks) in shared.tasks() {
+        metrics.gauge_with("tasks", &[("runtime", runtime)], count(tasks));
+    }
     metrics.gauge_with("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     metrics.encode()
 }

@@ -35,7 +35,7 @@ pub(super) fn of(shared: &Shared) -> Value {
             .collect()
     });
     json!({
-        "host": { "id": shared.host_id().as_str(), "version": env!("CARGO_PKG_VERSION"), "draining": shared.is_draining() },
+        "host": { "id": shared.host().map(|host| host.id().as_str()), "version": env!("CARGO_PKG_VERSION"), "draining": shared.is_draining() },
         "config": of_config(shared),
         "http": http,
         "nats": nats,

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// All metrics, without the prefix `washlet_` and the suffix `_total` of counters.
-pub(crate) const METRICS: [(&str, &str); 24] = [
+pub(crate) const METRICS: [(&str, &str); 25] = [
     ("build_info", "1, with the version of the process"),
     ("config_checks", "Looks at the configuration that found nothing new, by what made them"),
     ("config_generation", "Number of the configuration that is live"),
@@ -36,6 +36,7 @@ pub(crate) const METRICS: [(&str, &str); 24] = [
     ("nats_scheduler_joined", "Whether the control plane is joined: 1 or 0"),
     ("plugin_state", "1 for each plugin, with its state"),
     ("retired_forced", "Calls and connections of replaced parts that were cut at the deadline, by part"),
+    ("tasks", "Tasks that have not ended, by the runtime that they run on"),
     ("tls_not_after_timestamp_seconds", "When a certificate expires, by its use"),
     ("workloads", "Workloads by state"),
 ];

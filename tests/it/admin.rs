@@ -47,6 +47,10 @@ async fn a_standalone_host_is_alive_ready_and_says_what_runs() {
     for line in ["washlet_config_generation 1.0", "washlet_config_last_reload_successful 1.0"] {
         assert!(metrics.text().lines().any(|have| have == line), "{line} in {}", metrics.text());
     }
+    for runtime in ["control", "workers"] {
+        let tasks = format!("washlet_tasks{{runtime=\"{runtime}\"}} ");
+        assert!(metrics.text().lines().any(|have| have.starts_with(&tasks)), "{tasks} in {}", metrics.text());
+    }
     process.finish().await;
 }
 

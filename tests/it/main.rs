@@ -61,3 +61,6 @@ mod nats_live;
 
 /// A host that is killed comes back as itself, with what was placed on it.
 mod continuity;
+
+/// Whole stories of a fleet under a simulated operator.
+mod operator;

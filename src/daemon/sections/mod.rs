@@ -140,6 +140,12 @@ impl Shared {
         host.workloads().plugins().plugins().iter().map(|plugin| ready(plugin.id())).collect()
     }
 
+    /// How many tasks are alive, by runtime.
+    pub(super) fn tasks(&self) -> [(&'static str, usize); 2] {
+        let alive = |runtime: &Handle| runtime.metrics().num_alive_tasks();
+        [("control", alive(&self.control_thread)), ("workers", alive(&self.workers))]
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::SeqCst)
     }

@@ -3,7 +3,7 @@
 mod access;
 mod change;
 mod encryption;
-mod traffic;
+pub(crate) mod traffic;
 
 use serde_json::Value;
 

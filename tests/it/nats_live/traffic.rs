@@ -17,7 +17,7 @@ use crate::support::{PATIENCE, eventually};
 
 /// Starts, asks about and stops workloads of nothing, one after the other, until it is told to end.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     asked: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -26,20 +26,20 @@ pub(super) struct Traffic {
 
 /// How many answers each question got, and what was wrong with them.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// By the number of the question.
     counts: Vec<usize>,
     /// Answers that say that nobody is there.
-    pub(super) no_responders: usize,
+    pub(crate) no_responders: usize,
     /// Answers that are not those of the host.
-    pub(super) wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 type Replies = watch::Sender<HashMap<String, Vec<Option<Bytes>>>>;
 
 impl Traffic {
     /// Against the host `id`, as one more client of the server at `url`.
-    pub(super) async fn start(url: &str, id: &str) -> Self {
+    pub(crate) async fn start(url: &str, id: &str) -> Self {
         let client = connect(url).await;
         let inbox = client.new_inbox();
         let mut subscription = client.subscribe(format!("{inbox}.*")).await.expect("the client is connected");
@@ -60,7 +60,7 @@ impl Traffic {
     }
 
     /// Waits until `more` further questions were answered by the host.
-    pub(super) async fn go_on(&self, more: usize) {
+    pub(crate) async fn go_on(&self, more: usize) {
         let before = self.answered.load(Ordering::SeqCst);
         eventually("questions are answered", PATIENCE, async || {
             (self.answered.load(Ordering::SeqCst) >= before + more).then_some(())
@@ -69,7 +69,7 @@ impl Traffic {
     }
 
     /// Ends, and says what came of it.
-    pub(super) async fn finish(self) -> Answers {
+    pub(crate) async fn finish(self) -> Answers {
         self.stop.store(true, Ordering::SeqCst);
         let answers = self.task.await.expect("it does not panic");
         assert_eq!(answers.counts.len(), self.asked.load(Ordering::SeqCst));
@@ -79,7 +79,7 @@ impl Traffic {
 
 impl Answers {
     /// Each question was answered once.
-    pub(super) fn assert_exact(&self) {
+    pub(crate) fn assert_exact(&self) {
         let off: Vec<_> = self.counts.iter().enumerate().filter(|(_, count)| **count != 1).collect();
         assert!(off.is_empty(), "questions answered not once, of {}: {off:?}", self.counts.len());
         assert_eq!(self.wrong, Vec::<String>::new());
@@ -163,11 +163,11 @@ async fn connect(url: &str) -> async_nats::Client {
 
 /// When heartbeats came, on any of several servers.
 #[derive(Debug)]
-pub(super) struct Heartbeats(Arc<Mutex<Vec<Instant>>>);
+pub(crate) struct Heartbeats(Arc<Mutex<Vec<Instant>>>);
 
 impl Heartbeats {
     /// Of one host, which is alone on these servers.
-    pub(super) async fn watch(urls: &[&str]) -> Self {
+    pub(crate) async fn watch(urls: &[&str]) -> Self {
         let times = Arc::new(Mutex::new(vec![Instant::now()]));
         for url in urls {
             let client = connect(url).await;
@@ -185,7 +185,7 @@ impl Heartbeats {
     }
 
     /// The longest time without one, from the beginning of the watch to now.
-    pub(super) fn longest_gap(&self) -> Duration {
+    pub(crate) fn longest_gap(&self) -> Duration {
         let times = self.0.lock().expect("no holder panics");
         let gaps = times.windows(2).map(|pair| pair[1].duration_since(pair[0]));
         gaps.chain([times[times.len() - 1].elapsed()]).max().unwrap_or_default()

@@ -1,9 +1,11 @@
 //! A hundred edits while requests run: no request fails, valid edits are live, invalid ones are refused.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::nats_live::traffic::{Heartbeats, Traffic};
 use crate::reload::edit::{STYLES, edit};
 use crate::reload::file::{File, Greeter, place, workload};
 use crate::reload::{addr, apply_as, attempts, outcome, refuse_as, start, text_of};
@@ -19,6 +21,9 @@ const WARM: usize = 20;
 
 /// Connections come and go with the load: descriptors that differ by fewer are not a leak.
 const DESCRIPTORS_OF_LOAD: usize = 16;
+
+/// Heartbeats come each second; a second more is granted.
+const GAP_MAX: Duration = Duration::from_secs(2);
 
 /// Requests that have to be answered between two edits.
 const REQUESTS_BETWEEN: u64 = 4;
@@ -40,9 +45,12 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let nats = NatsServer::start("").await;
     let port = free_port();
     let mut file = File::new(port).with("steady", "steady").with("edited", "edit 0");
-    file.tables = format!("[nats.scheduler]\nurls = [\"{}\"]\n", nats.url());
-    let heartbeats = nats.client().await.subscribe("runtime.operator.heartbeat.*").await;
+    file.tables = format!("[nats.scheduler]\nurls = [\"{}\"]\nheartbeat_interval = \"1s\"\n", nats.url());
+    let mut heartbeats = nats.client().await.subscribe("runtime.operator.heartbeat.*").await;
     let process = start(&file.text()).await;
+    let (_subject, first) = heartbeats.next(PATIENCE).await;
+    let questions = Traffic::start(&nats.url(), first["id"].as_str().expect("an id")).await;
+    let beats = Heartbeats::watch(&[&nats.url()]).await;
     let (addrs_tx, addrs_rx) = watch::channel(vec![addr(port)]);
     let keep = [
         ("steady.test", vec![Keep::Connection, Keep::Nothing]),
@@ -68,6 +76,10 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
         assert!(stats.ok >= REQUESTS_BETWEEN * edits as u64, "{stats:?}");
         say(&format!("{edits} edits: {stats:?}"));
     }
+    assert!(beats.longest_gap() <= GAP_MAX, "{:?}", beats.longest_gap());
+    let answers = questions.finish().await;
+    answers.assert_exact();
+    assert_eq!(answers.no_responders, 0, "somebody was there all the time");
     let held = Held::by(&session.process);
     say(&format!("held after {WARM} edits: {warm}; after {edits}: {held}"));
     assert!(held.descriptors <= warm.descriptors + DESCRIPTORS_OF_LOAD, "{warm}, then {held}");

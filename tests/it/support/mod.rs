@@ -11,6 +11,7 @@ pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod standalone;
+#[cfg(test)]
 mod tests;
 pub(crate) mod wait;
 

@@ -156,6 +156,11 @@ pub(crate) struct NatsSubscription {
 }
 
 impl NatsSubscription {
+    /// All messages to come.
+    pub(crate) fn into_messages(self) -> async_nats::Subscriber {
+        self.subscriber
+    }
+
     /// Subject and content of the next message; fails the test if none comes within `timeout`.
     pub(crate) async fn next(&mut self, timeout: Duration) -> (String, Value) {
         let message = self.next_message(timeout).await;
