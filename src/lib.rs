@@ -25,6 +25,7 @@ pub mod host;
 
 pub mod cluster;
 pub(crate) mod control;
+pub(crate) mod ctl;
 
 #[doc(hidden)]
 pub mod cli;

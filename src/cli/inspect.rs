@@ -1,16 +1,28 @@
 //! `check`, `config`, `diff`, `schema` and `example`: what the configuration says, without running it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::cli::exit::{Exit, of_problems, print, say};
 use crate::config::files::{MOUNTINFO, REFERENCED_BYTES_MAX, read_regular};
-use crate::config::{FILE_BYTES_MAX, FileInput, FlagValue, Loaded, Problem, Problems, Sources, example, load, schema};
+use crate::config::{
+    Base, FILE_BYTES_MAX, FileInput, FlagValue, Loaded, Problem, Problems, Sources, example, load, schema,
+};
 use crate::daemon::{Forecast, forecast, unreachable_updates};
 
-pub(super) fn check(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<FlagValue>, as_json: bool) -> Exit {
-    let loaded = read_and_load(path, env, flags).map(|mut loaded| {
+/// All that a configuration is made of, the file still unread.
+#[derive(Debug, Clone)]
+pub(super) struct Layers {
+    pub(super) base: Base,
+    pub(super) path: Option<PathBuf>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) flags: Vec<FlagValue>,
+}
+
+pub(super) fn check(layers: &Layers, as_json: bool) -> Exit {
+    let path = layers.path.as_deref();
+    let loaded = read_and_load(layers, path).map(|mut loaded| {
         loaded.warnings.extend(unreachable_updates(path, &loaded.config, Path::new(MOUNTINFO)));
         loaded
     });
@@ -32,11 +44,15 @@ pub(super) fn check(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<
     }
 }
 
-pub(super) fn config(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<FlagValue>, as_json: bool) -> Exit {
-    match read_and_load(path, env, flags) {
+pub(super) fn config(layers: &Layers, as_json: bool) -> Exit {
+    match read_and_load(layers, layers.path.as_deref()) {
         Err(problems) => of_problems(&problems),
-        Ok(Loaded { values, .. }) if as_json => print(&format!("{:#}\n", json!(values))),
-        Ok(Loaded { values, .. }) => {
+        Ok(Loaded { values, warnings, .. }) if as_json => {
+            say(&Problems(warnings).text());
+            print(&format!("{:#}\n", json!(values)))
+        }
+        Ok(Loaded { values, warnings, .. }) => {
+            say(&Problems(warnings).text());
             let text: String = values.iter().map(|value| value.line() + "\n").collect();
             print(&text)
         }
@@ -44,8 +60,8 @@ pub(super) fn config(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec
 }
 
 /// What a reload would do; a file that is wrong, or a reload that would be refused, is an error.
-pub(super) fn diff(old: &Path, new: &Path, env: &[(String, String)], flags: &[FlagValue], as_json: bool) -> Exit {
-    let load = |path| read_and_load(Some(path), env.to_vec(), flags.to_vec());
+pub(super) fn diff(old: &Path, new: &Path, layers: &Layers, as_json: bool) -> Exit {
+    let load = |path| read_and_load(layers, Some(path));
     let (old, new) = match (load(old), load(new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(problems), _) | (_, Err(problems)) => return of_problems(&problems),
@@ -79,7 +95,7 @@ pub(super) fn example() -> Exit {
     print(example::TEXT)
 }
 
-fn read_and_load(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<FlagValue>) -> Result<Loaded, Problems> {
+fn read_and_load(layers: &Layers, path: Option<&Path>) -> Result<Loaded, Problems> {
     let file = match path {
         None => None,
         Some(path) => match read_regular(path, u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX)) {
@@ -88,7 +104,8 @@ fn read_and_load(path: Option<&Path>, env: Vec<(String, String)>, flags: Vec<Fla
         },
     };
     let working_dir = std::env::current_dir().unwrap_or_default();
-    load(&Sources { file, env, flags, working_dir, tolerate_missing_images: false }, &|file| {
+    let (base, env, flags) = (layers.base, layers.env.clone(), layers.flags.clone());
+    load(&Sources { base, file, env, flags, working_dir, tolerate_missing_images: false }, &|file| {
         read_regular(file, REFERENCED_BYTES_MAX)
     })
 }

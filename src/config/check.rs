@@ -7,9 +7,13 @@ use figment::value::{Dict, Value};
 use crate::config::hint::{long_for, nearest, nearest_within, short_for};
 use crate::config::kind::{Below, KindError, name_of};
 use crate::config::path::{index, join};
+use crate::config::problem::Severity;
 use crate::config::report::{Origin, Report};
 use crate::config::source::Merged;
 use crate::config::table::{Kind, Node, Secrecy, Shape};
+
+/// Of a key that does no harm by that.
+const NO_EFFECT_YET: &str = "not implemented yet: it has no effect";
 
 /// Checks `merged`; problems and origins go to `report`. What comes back holds only what is of the right type.
 pub(crate) fn check(root: &Node, merged: &Merged, report: &mut Report) -> Dict {
@@ -43,7 +47,8 @@ impl Checker<'_> {
                 // The keys of a plugin that is not there yet are still read, so that a typo shows now.
                 let is_refused = self.is_refused;
                 if node.is_optional && node.is_todo {
-                    if !is_refused && dict.get("enabled").and_then(Value::to_bool) != Some(false) {
+                    let is_off = dict.get("enabled").and_then(Value::to_bool) == Some(false);
+                    if !is_refused && !is_off && !self.lets_wait(path, dict) {
                         self.report.error_at_key(path, "not implemented yet", None);
                     }
                     self.is_refused = true;
@@ -175,11 +180,25 @@ impl Checker<'_> {
             (_, _, Value::Dict(_, dict)) => dict.is_empty(),
             (_, _, _) => false,
         };
-        if !is_default {
+        if !is_default && self.report.may_wait(path) {
+            self.report.warning(path, NO_EFFECT_YET);
+        } else if !is_default {
             self.report.error_at_key(path, "not implemented yet", None);
         }
         self.is_refused = !matches!(node.shape, Shape::Leaf(_));
         is_refused
+    }
+
+    /// Warns of each key that is set in a table, if all of them may wait until they are implemented.
+    fn lets_wait(&mut self, path: &str, dict: &Dict) -> bool {
+        let said = dict.iter().filter(|(_, value)| self.merged.origin(value) != Origin::Default);
+        let said: Vec<(String, Origin)> =
+            said.map(|(key, value)| (join(path, key), self.merged.origin(value))).collect();
+        let all_may = !said.is_empty() && said.iter().all(|(path, _)| self.report.may_wait(path));
+        for (path, origin) in said.iter().filter(|_| all_may) {
+            self.report.outside(Severity::Warning, origin, path, NO_EFFECT_YET, None);
+        }
+        all_may
     }
 
     fn unknown(&mut self, fields: &BTreeMap<String, Node>, dict: &Dict, path: &str, key: &str) {

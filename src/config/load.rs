@@ -68,7 +68,7 @@ pub fn load(sources: &Sources, read: ReadFile<'_>) -> Result<Loaded, Problems> {
 /// `[log]`, for what is said before the rest is known: `None` if that cannot be told. What is wrong is told by [`load`].
 #[must_use]
 pub fn log_of(sources: &Sources) -> Option<Log> {
-    let Sources { file, env, flags, .. } = sources;
+    let Sources { base, file, env, flags, .. } = sources;
     let mut report = Report::default();
     let root = table::root();
     let file_layer = match file {
@@ -76,25 +76,25 @@ pub fn log_of(sources: &Sources) -> Option<Log> {
         None => Dict::new(),
     };
     let keys = variables::settable(root);
-    let mut settings = variables::of_environment(env, &keys, &mut report);
+    let mut settings = variables::of_environment(*base, env, &keys, &mut report);
     settings.extend(variables::of_flags(flags, &keys, &mut report));
     settings.retain(|setting| setting.path.first().is_some_and(|table| table == "log"));
-    let merged = Merged::new(root, file_layer, settings).ok()?;
+    let merged = Merged::new(root, *base, file_layer, settings).ok()?;
     FileLog::deserialize(merged.dict.get("log")?).ok()?.checked().ok()
 }
 
 fn load_into(report: &mut Report, sources: &Sources, read: ReadFile<'_>) -> Option<Loaded> {
-    let Sources { file, env, flags, working_dir, tolerate_missing_images } = sources;
+    let Sources { base, file, env, flags, working_dir, tolerate_missing_images } = sources;
     let root = table::root();
     let file_layer = match file {
         Some(file) => parse(report, file)?,
         None => Dict::new(),
     };
     let keys = variables::settable(root);
-    let mut settings = variables::of_environment(env, &keys, report);
+    let mut settings = variables::of_environment(*base, env, &keys, report);
     settings.extend(variables::of_flags(flags, &keys, report));
     let pinned = settings.iter().filter_map(|setting| pinned(report, setting)).collect();
-    let merged = match Merged::new(root, file_layer.clone(), settings) {
+    let merged = match Merged::new(root, *base, file_layer.clone(), settings) {
         Ok(merged) => merged,
         Err(error) => {
             // Layers are trees already; there is nothing in them that could not be merged.

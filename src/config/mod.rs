@@ -1,5 +1,6 @@
 //! The configuration: bytes -> `FileConfig` -> `Config`. Opens no socket and spawns nothing.
 
+mod base;
 mod check;
 pub mod diff;
 mod document;
@@ -23,6 +24,7 @@ pub mod policy;
 pub(crate) mod port;
 mod print;
 pub mod problem;
+pub mod reference;
 pub mod registry;
 pub mod reload;
 mod report;
@@ -43,6 +45,7 @@ pub mod workloads;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use base::Base;
 pub use diff::{Change, ConfigDiff, Verb};
 pub use engine::Engine;
 pub use host::Host;

@@ -51,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) origins: BTreeMap<String, Origin>,
     /// Parts of the text that must not be shown.
     pub(crate) masks: Vec<Range<usize>>,
+    /// Keys that do no harm while they are not implemented: a warning is enough.
+    may_wait: BTreeSet<String>,
     /// Keys with an error: nothing more is said of them.
     tainted: BTreeSet<String>,
     found: Vec<Found>,
@@ -151,6 +153,16 @@ impl Report {
             self.tainted.insert(key.to_owned());
         }
         self.found.push(Found { hint, ..Found::new(severity, key, at, message) });
+    }
+
+    /// The key at `path` may be set although it is not implemented yet.
+    pub(crate) fn let_wait(&mut self, path: String) {
+        self.may_wait.insert(path);
+    }
+
+    /// Whether the key at `path` may be set although it is not implemented yet.
+    pub(crate) fn may_wait(&self, path: &str) -> bool {
+        self.may_wait.contains(path)
     }
 
     /// Nothing more is to be said of `path`.

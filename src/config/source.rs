@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
+use crate::config::base::Base;
 use crate::config::report::Origin;
 use crate::config::table::{Kind, Node, Shape};
 
 /// Everything a configuration is made of: `defaults < file < environment < flags`.
 #[derive(Clone, Default)]
 pub struct Sources {
+    /// What the host is if nobody says anything.
+    pub base: Base,
     /// The file; none: a host from variables and flags alone.
     pub file: Option<FileInput>,
     /// The variables that concern washlet, as [`env::capture`](crate::config::env::capture) found them at start.
@@ -48,6 +51,7 @@ impl std::fmt::Debug for Sources {
     /// Values of variables and flags, and the bytes of the file, may hold secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sources")
+            .field("base", &self.base)
             .field("file", &self.file)
             .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("flags", &self.flags)
@@ -100,13 +104,20 @@ pub(crate) struct Merged {
 }
 
 impl Merged {
-    /// Lays `settings`, lowest first, over the file, and all of them over the defaults of every table that is there.
-    pub(crate) fn new(root: &Node, mut file: Dict, settings: Vec<Setting>) -> Result<Self, Box<figment::Error>> {
+    /// Lays `settings`, lowest first, over the file, all of them over the base, and that over the defaults of every
+    /// table that is there.
+    pub(crate) fn new(
+        root: &Node,
+        base: Base,
+        mut file: Dict,
+        settings: Vec<Setting>,
+    ) -> Result<Self, Box<figment::Error>> {
         for setting in &settings {
             supersede(root, &mut file, &setting.path);
         }
         // Whom nobody overrides is merged already: with a thousand workloads a merge more would be felt.
-        let defaults = settings.is_empty().then(|| defaults_of(root, Some(&file)));
+        let is_alone = settings.is_empty() && base == Base::Standalone;
+        let defaults = is_alone.then(|| defaults_of(root, Some(&file)));
         let mut figment = Figment::new().merge(Layer { name: "file".to_owned(), dict: file });
         for Setting { origin, path, value } in settings {
             let name = match origin {
@@ -117,12 +128,14 @@ impl Merged {
             };
             figment = figment.merge(Layer { name, dict: nest(&path, value) });
         }
+        let figment = figment.join(Layer { name: "default".to_owned(), dict: base.dict(root) });
         let defaults = match defaults {
             Some(defaults) => defaults,
             None => defaults_of(root, Some(&figment.extract::<Dict>().map_err(Box::new)?)),
         };
         let figment = figment.join(Layer { name: "default".to_owned(), dict: defaults });
-        let dict = figment.extract().map_err(Box::new)?;
+        let mut dict = figment.extract().map_err(Box::new)?;
+        base.complete(root, &mut dict);
         Ok(Self { figment, dict })
     }
 

@@ -2,53 +2,38 @@
 
 use figment::value::{Dict, Tag, Value};
 
+use crate::config::base::Base;
 use crate::config::document;
 use crate::config::hint::nearest;
 use crate::config::problem::Severity;
+use crate::config::reference::{self, Meaning, OPTIONS, ReferenceOption};
 use crate::config::report::{Origin, Report};
 use crate::config::source::{FlagValue, Setting};
 use crate::config::table::{Kind, Node, Shape};
-
-/// A variable of the reference host.
-pub(crate) struct ReferenceVariable {
-    pub(crate) name: &'static str,
-    key: &'static str,
-    /// A value that cannot be read is replaced by the default, with a warning, as the reference host does.
-    is_lenient: bool,
-}
-
-/// Those that have a key here. What configures a table that is not there is left alone: it must not join a standalone
-/// host to a scheduler.
-pub(crate) const REFERENCE: [ReferenceVariable; 6] = [
-    ReferenceVariable { name: "WASMCLOUD_HOST_ENVIRONMENT", key: "host.environment", is_lenient: false },
-    ReferenceVariable { name: "WASMTIME_POOLING", key: "engine.pooling", is_lenient: true },
-    ReferenceVariable { name: "WASMTIME_POOLING_TOTAL_CORE_INSTANCES", key: "engine.max_instances", is_lenient: true },
-    ReferenceVariable { name: "WASH_CORE_INSTANCES", key: "engine.max_instances", is_lenient: false },
-    ReferenceVariable { name: "WASH_DEFAULT_HEAP_MEMORY", key: "limits.memory", is_lenient: false },
-    ReferenceVariable { name: "WASH_MAX_HTTP_INGRESS_CONNECTIONS", key: "http.max_connections", is_lenient: false },
-];
 
 /// A key that a variable or flag can set.
 pub(crate) struct Settable {
     path: Vec<String>,
     kind: Kind,
+    /// Whether it is in a table that may be absent, and would be there by setting the key.
+    makes_table: bool,
 }
 
 /// All keys that a variable or flag can set: those whose path has no part that the user chooses.
 pub(crate) fn settable(root: &Node) -> Vec<Settable> {
-    fn collect(node: &Node, path: &mut Vec<String>, found: &mut Vec<Settable>) {
+    fn collect(node: &Node, path: &mut Vec<String>, makes_table: bool, found: &mut Vec<Settable>) {
         for (key, node) in node.fields().into_iter().flatten() {
             path.push(key.clone());
             match &node.shape {
-                Shape::Leaf(kind) => found.push(Settable { path: path.clone(), kind: kind.clone() }),
-                Shape::Table(_) => collect(node, path, found),
+                Shape::Leaf(kind) => found.push(Settable { path: path.clone(), kind: kind.clone(), makes_table }),
+                Shape::Table(_) => collect(node, path, makes_table || node.is_optional, found),
                 Shape::Array(_) | Shape::Entries(_) => {}
             }
             path.pop();
         }
     }
     let mut found = Vec::new();
-    collect(root, &mut Vec::new(), &mut found);
+    collect(root, &mut Vec::new(), false, &mut found);
     found
 }
 
@@ -59,29 +44,86 @@ impl Settable {
     }
 }
 
-/// Variables, lowest layer first.
-pub(crate) fn of_environment(env: &[(String, String)], keys: &[Settable], report: &mut Report) -> Vec<Setting> {
+/// Variables, lowest layer first. One of the reference host that would add a table counts for a cluster host only: it
+/// must not join a standalone host to a scheduler.
+pub(crate) fn of_environment(
+    base: Base,
+    env: &[(String, String)],
+    keys: &[Settable],
+    report: &mut Report,
+) -> Vec<Setting> {
     let mut settings = Vec::new();
     let given = |name: &str| env.iter().find(|(given, value)| given == name && !value.is_empty());
-    for ReferenceVariable { name, key, is_lenient } in &REFERENCE {
-        if let Some((_, text)) = given(name) {
-            settings.extend(set(Origin::Variable((*name).to_owned()), key, text, *is_lenient, keys, report));
+    for option in OPTIONS {
+        for (name, text) in option.variables.iter().filter_map(|name| given(name)) {
+            let key = option.key().and_then(|key| find(key, keys));
+            if base == Base::ClusterHost || key.is_none_or(|key| !key.makes_table) {
+                settings.extend(of_option(Origin::Variable(name.clone()), option, text, keys, report));
+            }
         }
     }
     for (name, text) in env.iter().filter(|(name, text)| name.starts_with("WASHLET_") && !text.is_empty()) {
         settings.extend(of_washlet(name, text, keys, report));
     }
     if let Some((name, text)) = given("RUST_LOG") {
-        settings.extend(set(Origin::Variable(name.clone()), "log.level", text, false, keys, report));
+        settings.extend(set(Origin::Variable(name.clone()), "log.level", text, keys, report));
     }
     settings
 }
 
 /// Flags, in the order given.
 pub(crate) fn of_flags(flags: &[FlagValue], keys: &[Settable], report: &mut Report) -> Vec<Setting> {
-    let setting =
-        |FlagValue { flag, key, value }: &FlagValue| set(Origin::Flag(flag.clone()), key, value, false, keys, report);
+    let setting = |FlagValue { flag, key, value }: &FlagValue| {
+        let origin = Origin::Flag(flag.clone());
+        match reference::of_flag(flag) {
+            Some(option) => of_option(origin, option, value, keys, report),
+            None => set(origin, key, value, keys, report),
+        }
+    };
     flags.iter().filter_map(setting).collect()
+}
+
+/// An option of the reference host: what it sets, or what is to be said of it.
+fn of_option(
+    origin: Origin,
+    option: &ReferenceOption,
+    text: &str,
+    keys: &[Settable],
+    report: &mut Report,
+) -> Option<Setting> {
+    let (key, form, may_wait) = match option.meaning {
+        Meaning::Key { key, form, may_wait } => (key, form, may_wait),
+        Meaning::Nothing => return None,
+        Meaning::Ignored(why) => {
+            report.outside(Severity::Warning, &origin, "", why, None);
+            return None;
+        }
+        Meaning::Missing(why) => {
+            report.outside(Severity::Error, &origin, "", why, None);
+            return None;
+        }
+    };
+    let kind = find(key, keys).map(|settable| &settable.kind);
+    let readable = form.convert(text).and_then(|text| match kind {
+        Some(kind) if option.is_lenient => read(kind, &text).map(|_value| text),
+        Some(_) | None => Ok(text),
+    });
+    match readable {
+        Ok(text) => {
+            if may_wait {
+                report.let_wait(key.to_owned());
+            }
+            set(origin, key, &text, keys, report)
+        }
+        Err(expected) if option.is_lenient => {
+            report.outside(Severity::Warning, &origin, key, &format!("ignored: {expected}"), None);
+            None
+        }
+        Err(expected) => {
+            report.outside(Severity::Error, &origin, key, &expected, None);
+            None
+        }
+    }
 }
 
 fn of_washlet(name: &str, text: &str, keys: &[Settable], report: &mut Report) -> Option<Setting> {
@@ -113,29 +155,18 @@ fn of_washlet(name: &str, text: &str, keys: &[Settable], report: &mut Report) ->
     }
 }
 
-fn set(
-    origin: Origin,
-    key: &str,
-    text: &str,
-    is_lenient: bool,
-    keys: &[Settable],
-    report: &mut Report,
-) -> Option<Setting> {
-    let Some(settable) = keys.iter().find(|settable| settable.path.join(".") == key) else {
-        report.outside(Severity::Error, &origin, "", "no key has this name", None);
-        return None;
-    };
-    let pooling = match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" => "on",
-        "0" | "false" | "no" => "off",
-        _other => text,
-    };
-    let text = if key == "engine.pooling" { pooling } else { text };
-    if is_lenient && let Err(expected) = read(&settable.kind, text) {
-        report.outside(Severity::Warning, &origin, key, &format!("ignored: {expected}"), None);
-        return None;
+fn set(origin: Origin, key: &str, text: &str, keys: &[Settable], report: &mut Report) -> Option<Setting> {
+    match find(key, keys) {
+        Some(settable) => read_setting(origin, settable, text, report),
+        None => {
+            report.outside(Severity::Error, &origin, "", "no key has this name", None);
+            None
+        }
     }
-    read_setting(origin, settable, text, report)
+}
+
+fn find<'a>(key: &str, keys: &'a [Settable]) -> Option<&'a Settable> {
+    keys.iter().find(|settable| settable.path.join(".") == key)
 }
 
 fn read_setting(origin: Origin, key: &Settable, text: &str, report: &mut Report) -> Option<Setting> {

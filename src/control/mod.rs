@@ -25,10 +25,12 @@ mod read;
 mod subject;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tool;
 mod wire;
 
 pub(crate) use change::{ChangeError, PreparedConnection, RetiredConnection, prove};
 pub(crate) use read::start_in as read_start;
+pub(crate) use wire::{Malformed, Reply, SeenHost};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

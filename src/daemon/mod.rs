@@ -29,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use crate::admin::{AdminPort as _, Verdict};
-use crate::config::{Config, FlagValue, env};
+use crate::config::{Base, Config, FlagValue, env};
 use crate::daemon::report::Report;
 use crate::daemon::sections::Shared;
 use crate::daemon::shutdown::Ended;
@@ -47,6 +47,8 @@ const LAST_DROPS_TIME_MAX: Duration = Duration::from_millis(500);
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
+    /// What the host is if nobody says anything.
+    pub base: Base,
     /// The configuration file; defaults, environment and flags alone if absent.
     pub config_path: Option<PathBuf>,
     /// Flags that set configuration keys.

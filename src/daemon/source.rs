@@ -12,7 +12,7 @@ use crate::config::files::{
     FileRead, Files, MOUNTINFO, Mounts, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular,
 };
 use crate::config::rules::{self, Broken};
-use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
+use crate::config::{self, Base, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
 use crate::reload::{Change, ConfigSource, Fault, Hashes, Loaded, Reason, Rejection, SettledFiles};
@@ -35,6 +35,7 @@ pub(super) struct FileSource {
 /// All layers but the bytes of the file.
 #[derive(Debug)]
 struct Layers {
+    base: Base,
     path: Option<PathBuf>,
     env: Vec<(String, String)>,
     flags: Vec<FlagValue>,
@@ -43,9 +44,9 @@ struct Layers {
 
 impl Layers {
     fn new(launch: Launch, env: Vec<(String, String)>) -> Self {
-        let Launch { config_path: path, flags } = launch;
+        let Launch { base, config_path: path, flags } = launch;
         let working_dir = std::env::current_dir().unwrap_or_default();
-        Self { path, env, flags, working_dir }
+        Self { base, path, env, flags, working_dir }
     }
 
     fn with(&self, bytes: Option<&[u8]>) -> Sources {
@@ -54,7 +55,8 @@ impl Layers {
             (Some(_), None) | (None, _) => None,
         };
         let (env, flags) = (self.env.clone(), self.flags.clone());
-        Sources { file, env, flags, working_dir: self.working_dir.clone(), tolerate_missing_images: false }
+        let (base, working_dir) = (self.base, self.working_dir.clone());
+        Sources { base, file, env, flags, working_dir, tolerate_missing_images: false }
     }
 
     /// The files that a configuration asks for while it is loaded.
@@ -240,7 +242,7 @@ mod tests {
     }
 
     fn source(path: &Path) -> FileSource {
-        FileSource::new(Launch { config_path: Some(path.to_owned()), flags: Vec::new() })
+        FileSource::new(Launch { config_path: Some(path.to_owned()), ..Launch::default() })
     }
 
     fn lines(rejection: &Rejection) -> Vec<String> {

@@ -2,12 +2,15 @@
 //!
 //! What a connection is doing is on a watch; whoever must act after each reconnect waits there for a higher session.
 
+mod ask;
 mod auth;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod handover;
 mod servers;
+
+pub(crate) use ask::AskError;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

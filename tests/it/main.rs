@@ -53,6 +53,12 @@ mod control;
 /// TLS of the ingress: who gets in, what they are shown, and files that are replaced under load.
 mod tls;
 
+/// `washlet host`: the command line of the reference host, and a pod as the chart makes it.
+mod host;
+
+/// `washlet ctl`: what people see and change in a cluster.
+mod ctl;
+
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;
 

@@ -4,6 +4,7 @@ mod canary;
 mod diff;
 mod example;
 mod mutations;
+mod reference;
 mod typos;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! The operator's messages: lenient in, strict out. Pure.
 
+mod client;
 mod convert;
 #[cfg(test)]
 mod operator_decoder;
@@ -9,5 +10,9 @@ mod request;
 mod tests;
 mod value;
 
-pub(super) use reply::{Reply, encode_heartbeat};
-pub(super) use request::{IdRequest, Malformed, StartRequest};
+pub(crate) use client::SeenHost;
+pub(super) use client::encode_workload;
+pub(crate) use reply::Reply;
+pub(super) use reply::encode_heartbeat;
+pub(crate) use request::Malformed;
+pub(super) use request::{IdRequest, StartRequest};

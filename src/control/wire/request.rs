@@ -144,7 +144,10 @@ impl IdRequest {
     }
 }
 
-fn decode<T>(payload: &[u8], read: impl FnOnce(Fields<'_>) -> Result<T, FieldError>) -> Result<T, Malformed> {
+pub(super) fn decode<T>(
+    payload: &[u8],
+    read: impl FnOnce(Fields<'_>) -> Result<T, FieldError>,
+) -> Result<T, Malformed> {
     let anonymous = |error| Malformed { workload_id: String::new(), error };
     if payload.trim_ascii_start().first() != Some(&b'{') {
         return Err(anonymous(not_an_object(payload)));
@@ -226,7 +229,7 @@ impl WireImage {
 }
 
 impl WirePullPolicy {
-    const NAMES: [&str; 4] = [
+    pub(super) const NAMES: [&str; 4] = [
         "IMAGE_PULL_POLICY_UNSPECIFIED",
         "IMAGE_PULL_POLICY_ALWAYS",
         "IMAGE_PULL_POLICY_IF_NOT_PRESENT",

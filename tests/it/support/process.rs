@@ -47,6 +47,11 @@ impl TestProcessBuilder {
         self
     }
 
+    /// The directory it will run in.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> TestProcess {
         let config = self.dir.path().join("washlet.toml");
@@ -56,7 +61,9 @@ impl TestProcessBuilder {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
-            let is_ours = ["WASHLET_", "WASH_", "WASMCLOUD_"].iter().any(|prefix| name_text.starts_with(prefix));
+            let is_ours = ["WASHLET_", "WASH_", "WASMCLOUD_", "WASMTIME_", "NATS_"]
+                .iter()
+                .any(|prefix| name_text.starts_with(prefix));
             if is_ours || name_text == "RUST_LOG" || name_text == "DOCKER_CONFIG" {
                 command.env_remove(&name);
             }
