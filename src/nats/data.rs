@@ -13,7 +13,7 @@ use crate::task::Shutdown;
 /// How often the number of users is looked at while an old connection is left: counting costs its users nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// For users that were told to end at once, and then for the last bytes of the connection.
-const HURRY_TIME: Duration = Duration::from_millis(500);
+const HURRY_TIME: Duration = Duration::from_millis(300);
 
 /// One connection of the data plane. Whoever holds a clone uses it.
 ///
@@ -72,25 +72,30 @@ impl DataClient {
     /// For the last holder that is not a user: waits until nobody uses the connection, cuts those who still do at
     /// `deadline`, and closes it. Says how many were cut.
     pub(crate) async fn retire(self, deadline: Instant) -> usize {
-        let users = || Arc::strong_count(&self.0).saturating_sub(1);
-        while users() > 0 && Instant::now() < deadline {
-            sleep(LOOK_EVERY).await;
-        }
-        let forced = users();
+        self.unused(deadline).await;
+        self.0.cut.trigger();
+        // Plugins cut what they have in flight at the same deadline, and count it.
+        let forced = self.unused(Instant::now() + HURRY_TIME).await;
         if forced > 0 {
-            warn!(forced, "cutting what still uses the old connection of the data plane");
-            self.0.cut.trigger();
-            let hurry = Instant::now() + HURRY_TIME;
-            while users() > 0 && Instant::now() < hurry {
-                sleep(LOOK_EVERY).await;
-            }
+            warn!(forced, "the old connection of the data plane ends under its users");
         }
         self.close().await;
         forced
     }
 
+    /// Waits for the end of other users, at most until `deadline`: how many are left.
+    async fn unused(&self, deadline: Instant) -> usize {
+        loop {
+            let users = Arc::strong_count(&self.0).saturating_sub(1);
+            if users == 0 || Instant::now() >= deadline {
+                return users;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Sends what is left and ends the connection, whoever still holds it.
-    async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if !self.0.nats.is_connected() || self.client().drain().await.is_err() {
             return;
         }

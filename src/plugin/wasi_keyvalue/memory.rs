@@ -167,7 +167,7 @@ impl Store for MemoryStore {
         self.with(bucket, |buckets| Ok(buckets.list(bucket, skip)))
     }
 
-    fn increment<'a>(&'a self, bucket: &'a Bucket, key: &'a str, delta: u64) -> Answer<'a, u64> {
+    fn increment<'a>(self: Arc<Self>, bucket: &'a Bucket, key: &'a str, delta: u64) -> Answer<'a, u64> {
         self.with(bucket, |buckets| buckets.increment(bucket, key, delta))
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn bucket(workload: &WorkloadId) -> Bucket {
-        Bucket { workload: workload.clone(), name: Arc::from("bucket") }
+        Bucket { workload: workload.clone(), namespace: Arc::from("default"), name: Arc::from("bucket") }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_belongs_to_one_workload_and_ends_with_its_last_binding() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let (one, two) = (WorkloadId::from("one"), WorkloadId::from("two"));
         let (first, _other) = (store.join(&one), store.join(&two));
         store.set(&bucket(&one), "key", Bytes::from_static(b"value")).await.unwrap();
@@ -224,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_store_refuses_and_takes_again_what_was_freed() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
         let tenancy = store.join(&workload);
         let bucket = bucket(&workload);
@@ -232,7 +232,7 @@ mod tests {
         store.set(&bucket, "a", most.clone()).await.unwrap();
         store.set(&bucket, "a", most.clone()).await.unwrap();
         assert!(matches!(store.set(&bucket, "b", Bytes::new()).await, Err(StoreError::Other(_))));
-        assert!(matches!(store.increment(&bucket, "b", 1).await, Err(StoreError::Other(_))));
+        assert!(matches!(Arc::clone(&store).increment(&bucket, "b", 1).await, Err(StoreError::Other(_))));
         assert!(matches!(store.get_many(&bucket, &["a".to_owned(), "a".to_owned()]).await, Err(StoreError::Other(_))));
         store.delete(&bucket, "a").await.unwrap();
         assert_eq!(tenancy._contents.lock().bytes, 0);
@@ -241,11 +241,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_name_of_a_bucket_counts_as_long_as_the_bucket_has_keys() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
         let tenancy = store.join(&workload);
         let used = || tenancy._contents.lock().bytes;
-        let bucket = Bucket { workload, name: Arc::from("x".repeat(1000)) };
+        let bucket = Bucket { workload, name: Arc::from("x".repeat(1000)), namespace: Arc::from("default") };
         store.set(&bucket, "a", Bytes::new()).await.unwrap();
         let one_key = used();
         assert!(one_key > 1000, "{one_key}");
@@ -258,11 +258,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_counter_is_eight_bytes_little_endian() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
         let _tenancy = store.join(&workload);
         let bucket = bucket(&workload);
-        store.increment(&bucket, "counter", 258).await.unwrap();
+        Arc::clone(&store).increment(&bucket, "counter", 258).await.unwrap();
         assert_eq!(store.get(&bucket, "counter").await.unwrap().as_deref(), Some(&[2, 1, 0, 0, 0, 0, 0, 0][..]));
     }
 }
