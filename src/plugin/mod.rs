@@ -6,9 +6,10 @@
 //!
 //! A reload makes another set, in which a plugin that stays is the same `Arc`. Its other settings become live by one
 //! store of a pointer, behind the [`Facade`] that host functions read once per call; no workload notices. Where a
-//! plugin comes or goes, the workloads that import something of it are linked again.
+//! plugin comes or goes, the workloads that import something of it are linked again. The connection of the data plane is
+//! lent to plugins ([`Means`]); another connection is another setting of those that use it.
 //!
-//! Absent on purpose: tasks, and any knowledge of how workloads live. No plugin imports another.
+//! Absent on purpose: any knowledge of how workloads live. No plugin imports another.
 
 mod builtin;
 mod facade;

@@ -43,3 +43,6 @@ mod tls;
 
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;
+
+/// The connection of the data plane, and what keeps values over it, are changed while guests use them.
+mod data_live;

@@ -126,11 +126,13 @@ mod tests {
     async fn who_comes_while_a_group_is_under_way_shares_the_next_one() {
         let counters = Arc::new(Counters::default());
         let (total, rounds) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let gate = Arc::new(Semaphore::new(0));
+        let (begun, gate) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(0)));
         let add: Add = {
             let (total, rounds, gate) = (Arc::clone(&total), Arc::clone(&rounds), Arc::clone(&gate));
+            let begun = Arc::clone(&begun);
             Arc::new(move |sum| {
                 let (total, rounds, gate) = (Arc::clone(&total), Arc::clone(&rounds), Arc::clone(&gate));
+                begun.fetch_add(1, Ordering::SeqCst);
                 Box::pin(async move {
                     gate.acquire().await.unwrap().forget();
                     rounds.fetch_add(1, Ordering::SeqCst);
@@ -138,12 +140,15 @@ mod tests {
                 })
             })
         };
-        let callers: Vec<_> = (0..100)
-            .map(|_| {
-                let (counters, add) = (Arc::clone(&counters), Arc::clone(&add));
-                task::spawn("caller", async move { counters.add(key(), 1, add).await })
-            })
-            .collect();
+        let call = || {
+            let (counters, add) = (Arc::clone(&counters), Arc::clone(&add));
+            task::spawn("caller", async move { counters.add(key(), 1, add).await })
+        };
+        let mut callers = vec![call()];
+        while begun.load(Ordering::SeqCst) < 1 {
+            tokio::task::yield_now().await;
+        }
+        callers.extend((0..99).map(|_| call()));
         while counters.lock().values().map(Vec::len).sum::<usize>() < 99 {
             tokio::task::yield_now().await;
         }

@@ -36,14 +36,17 @@ struct Contents(Mutex<Buckets>);
 
 /// Everything a workload keeps. A bucket without keys is not there.
 #[derive(Default)]
-struct Buckets {
+pub(super) struct Buckets {
     by_name: BTreeMap<Arc<str>, BTreeMap<String, Bytes>>,
     bytes: usize,
+    is_chosen: bool,
 }
 
 impl MemoryStore {
     /// The store of a workload, made if there is none.
-    pub(super) fn join(&self, workload: &WorkloadId) -> Tenancy {
+    ///
+    /// One that `chose` this backend keeps its contents whatever becomes of the host's settings.
+    pub(super) fn join(&self, workload: &WorkloadId, chose: bool) -> Tenancy {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|_, contents| contents.strong_count() > 0);
         let known = tenants.get(workload).and_then(Weak::upgrade);
@@ -52,7 +55,21 @@ impl MemoryStore {
             tenants.insert(workload.clone(), Arc::downgrade(&contents));
             contents
         });
+        contents.lock().is_chosen |= chose;
         Tenancy { _contents: contents }
+    }
+
+    /// Empties the stores of workloads that did not choose this backend: the host has left it. What was in them is to
+    /// be dropped by whoever has time.
+    pub(super) fn leave(&self) -> Vec<Buckets> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        let contents = tenants.values().filter_map(Weak::upgrade);
+        contents
+            .filter_map(|contents| {
+                let mut buckets = contents.lock();
+                (!buckets.is_chosen).then(|| std::mem::take(&mut *buckets))
+            })
+            .collect()
     }
 
     /// Forgets the names of workloads that are gone.
@@ -197,7 +214,7 @@ mod tests {
     async fn memory_conforms() {
         let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let _tenancy = store.join(&workload);
+        let _tenancy = store.join(&workload, false);
         conformance(Arc::<MemoryStore>::clone(&store), workload).await;
     }
 
@@ -205,17 +222,17 @@ mod tests {
     async fn a_store_belongs_to_one_workload_and_ends_with_its_last_binding() {
         let store = Arc::new(MemoryStore::default());
         let (one, two) = (WorkloadId::from("one"), WorkloadId::from("two"));
-        let (first, _other) = (store.join(&one), store.join(&two));
+        let (first, _other) = (store.join(&one, false), store.join(&two, false));
         store.set(&bucket(&one), "key", Bytes::from_static(b"value")).await.unwrap();
         assert_eq!(store.get(&bucket(&two), "key").await, Ok(None));
 
-        let second = store.join(&one);
+        let second = store.join(&one, false);
         drop(first);
         assert!(store.exists(&bucket(&one), "key").await.unwrap(), "the second binding keeps it");
 
         drop(second);
         assert!(matches!(store.get(&bucket(&one), "key").await, Err(StoreError::Other(_))));
-        let again = store.join(&one);
+        let again = store.join(&one, false);
         assert_eq!(store.get(&bucket(&one), "key").await, Ok(None));
         drop(again);
         store.sweep();
@@ -226,7 +243,7 @@ mod tests {
     async fn a_full_store_refuses_and_takes_again_what_was_freed() {
         let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let tenancy = store.join(&workload);
+        let tenancy = store.join(&workload, false);
         let bucket = bucket(&workload);
         let most = Bytes::from(vec![0; WORKLOAD_BYTES_MAX - cost_of_bucket(&bucket) - KEY_OVERHEAD_BYTES - 1]);
         store.set(&bucket, "a", most.clone()).await.unwrap();
@@ -243,7 +260,7 @@ mod tests {
     async fn the_name_of_a_bucket_counts_as_long_as_the_bucket_has_keys() {
         let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let tenancy = store.join(&workload);
+        let tenancy = store.join(&workload, false);
         let used = || tenancy._contents.lock().bytes;
         let bucket = Bucket { workload, name: Arc::from("x".repeat(1000)), namespace: Arc::from("default") };
         store.set(&bucket, "a", Bytes::new()).await.unwrap();
@@ -260,9 +277,22 @@ mod tests {
     async fn a_counter_is_eight_bytes_little_endian() {
         let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let _tenancy = store.join(&workload);
+        let _tenancy = store.join(&workload, false);
         let bucket = bucket(&workload);
         Arc::clone(&store).increment(&bucket, "counter", 258).await.unwrap();
         assert_eq!(store.get(&bucket, "counter").await.unwrap().as_deref(), Some(&[2, 1, 0, 0, 0, 0, 0, 0][..]));
+    }
+
+    #[tokio::test]
+    async fn leaving_the_backend_empties_it_but_for_those_who_chose_it() {
+        let store = Arc::new(MemoryStore::default());
+        let (one, two) = (WorkloadId::from("one"), WorkloadId::from("two"));
+        let _tenancies = (store.join(&one, false), store.join(&two, true));
+        for workload in [&one, &two] {
+            store.set(&bucket(workload), "key", Bytes::from_static(b"value")).await.unwrap();
+        }
+        assert_eq!(store.leave().len(), 1);
+        assert!(!store.exists(&bucket(&one), "key").await.unwrap());
+        assert!(store.exists(&bucket(&two), "key").await.unwrap());
     }
 }

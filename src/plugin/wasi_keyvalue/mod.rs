@@ -13,6 +13,7 @@ mod handles;
 mod listing;
 mod memory;
 mod nats;
+mod nats_key;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,10 +22,10 @@ use std::time::SystemTime;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use self::backend::{Bucket, Store, StoreError};
-use self::memory::{MemoryStore, Tenancy};
+use self::memory::{Buckets, MemoryStore, Tenancy};
 use self::nats::NatsStore;
 use crate::config::{KeyvalueBackend, KeyvaluePlugin};
 use crate::nats::DataClient;
@@ -86,12 +87,17 @@ struct KeyvalueBinding {
 
 /// What is to be behind the facade.
 struct AccessSwap {
+    memory: Arc<MemoryStore>,
     facade: Arc<Facade<Access>>,
     access: Access,
 }
 
 /// What was behind the facade: calls in flight still use it.
-struct RetiringAccess(Arc<Access>);
+struct RetiringAccess {
+    access: Arc<Access>,
+    /// What the memory held, if that was left.
+    lost: Vec<Buckets>,
+}
 
 impl WasiKeyvalue {
     fn access(memory: &Arc<MemoryStore>, settings: &KeyvaluePlugin, means: &Means) -> Access {
@@ -186,7 +192,7 @@ impl Builtin for WasiKeyvalue {
 
     fn change(self: &Arc<Self>, settings: &KeyvaluePlugin, means: &Means) -> Box<dyn Swap> {
         let access = Self::access(&self.memory, settings, means);
-        Box::new(AccessSwap { facade: Arc::clone(&self.facade), access })
+        Box::new(AccessSwap { memory: Arc::clone(&self.memory), facade: Arc::clone(&self.facade), access })
     }
 }
 
@@ -196,15 +202,24 @@ impl Swap for AccessSwap {
     }
 
     fn commit(self: Box<Self>) -> Option<Box<dyn Retiring>> {
-        let Self { facade, access } = *self;
-        Some(Box::new(RetiringAccess(facade.swap(access))))
+        let Self { memory, facade, access } = *self;
+        let stays_in_memory = matches!(access.backend, Backend::Memory);
+        let access = facade.swap(access);
+        // A call in memory ends at once: none is in the middle of this.
+        let leaves_memory = matches!(access.backend, Backend::Memory) && !stays_in_memory;
+        let lost = if leaves_memory { memory.leave() } else { Vec::new() };
+        if !lost.is_empty() {
+            info!(plugin = ID, workloads = lost.len(), "left the memory backend: what it held is lost");
+        }
+        Some(Box::new(RetiringAccess { access, lost }))
     }
 }
 
 impl Retiring for RetiringAccess {
     fn retire(self: Box<Self>, deadline: Instant) -> BoxFuture<'static, usize> {
         async move {
-            let Self(access) = *self;
+            let Self { access, lost } = *self;
+            drop(lost);
             let forced = unused(&access, deadline).await;
             if forced > 0 {
                 warn!(plugin = ID, forced, "calls on a replaced backend were cut");
@@ -255,7 +270,7 @@ impl HostPlugin for WasiKeyvalue {
             chosen,
             buckets,
             facade: Arc::clone(&self.facade),
-            _tenancy: self.memory.join(request.workload_id),
+            _tenancy: self.memory.join(request.workload_id, chosen == Some(KeyvalueBackend::Memory)),
         }))
     }
 

@@ -6,36 +6,30 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_nats::StatusCode;
-use async_nats::jetstream::context::{
-    AccountErrorKind, GetStreamError, GetStreamErrorKind, PublishError, PublishErrorKind,
-};
-use async_nats::jetstream::kv::{Config, Entry, Operation, Store as KvStore, UpdateErrorKind};
-use async_nats::jetstream::stream::{
-    ConsumerError, ConsumerErrorKind, DirectGetError, DirectGetErrorKind, LastRawMessageError, LastRawMessageErrorKind,
-};
-use async_nats::jetstream::{self, Context, ErrorCode};
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::kv::{Config, Operation, Store as KvStore};
+use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use tokio::time::{Instant, timeout, timeout_at};
+use serde::Deserialize;
+use tokio::time::timeout;
 
 use super::backend::{ANSWER_BYTES_MAX, Answer, Bucket, PAGE_KEYS, Page, Store, StoreError};
 use super::counter::{Add, Counters};
 use super::handles::Handles;
 use super::listing::Listings;
+use super::nats_key::{Failure, add, delete, is_stream_gone, keys, put, read, refused};
 use crate::nats::{ConnectionState, DataClient};
 use crate::plugin::NotReady;
-use crate::task::{Backoff, Shutdown};
+use crate::task::Shutdown;
 
 /// A connection that was lost is waited for so long, counted from the loss: a server that restarts is back by then.
 const RECONNECT_WAIT: Duration = Duration::from_secs(2);
 /// One question to JetStream. Two of them fit into what an operation may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// All attempts at one increment.
-const INCREMENT_TIME_MAX: Duration = Duration::from_secs(9);
 /// For finding out whether the server has JetStream.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Operations of one batch under way at once.
@@ -49,13 +43,26 @@ const BUCKET_BYTES_MAX: usize = 252;
 /// The backend `nats`, over one connection.
 pub(super) struct NatsStore {
     data: DataClient,
-    jetstream: Context,
+    /// Made at the first call: it has a task of its own, which belongs to where calls are made.
+    jetstream: OnceLock<Context>,
     prefix: String,
     handles: Handles<KvStore>,
     counters: Arc<Counters>,
     listings: Listings,
     /// The time to finish is over.
     cut: Shutdown,
+}
+
+/// What JetStream says of the account.
+#[derive(Deserialize)]
+struct Info {
+    error: Option<InfoError>,
+}
+
+#[derive(Deserialize)]
+struct InfoError {
+    #[serde(default)]
+    description: String,
 }
 
 /// Runs `work` on the bucket; if its stream is gone, once more on the bucket as it is then.
@@ -76,28 +83,10 @@ macro_rules! on_bucket {
     };
 }
 
-/// Why something could not be done with a bucket.
-#[derive(Debug)]
-enum Failure {
-    /// Its stream is not there (any more).
-    Gone,
-    /// Someone else has written the key.
-    Conflict,
-    /// For the guest.
-    Store(StoreError),
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
 impl NatsStore {
     /// When `cut` is triggered, what is under way ends.
     pub(super) fn new(data: DataClient, prefix: &str, cut: Shutdown) -> Self {
-        let mut jetstream = jetstream::new(data.client().clone());
-        jetstream.set_timeout(REQUEST_TIMEOUT);
+        let jetstream = OnceLock::new();
         let (handles, counters, listings) = (Handles::default(), Arc::default(), Listings::default());
         Self { data, jetstream, prefix: prefix.to_owned(), handles, counters, listings, cut }
     }
@@ -106,17 +95,29 @@ impl NatsStore {
         &self.data
     }
 
-    /// Whether the server has what is needed. One that may not be asked is not.
+    /// Whether the server keeps streams for us. One that may not be asked says nothing.
     pub(super) async fn probe(&self) -> Result<(), NotReady> {
-        let message = || "nats.data has no JetStream, which keeps the buckets".to_owned();
-        match timeout(PROBE_TIMEOUT, self.jetstream.query_account()).await {
-            Ok(Err(error))
-                if matches!(error.kind(), AccountErrorKind::JetStreamUnavailable | AccountErrorKind::JetStream(_)) =>
-            {
-                Err(NotReady { message: message(), is_passing: true, source: Some(error.into()) })
-            }
-            Ok(_) | Err(_) => Ok(()),
+        let not_ready = |source: Box<dyn Error + Send + Sync>| NotReady {
+            message: "nats.data has no JetStream, which keeps the buckets".to_owned(),
+            is_passing: true,
+            source: Some(source),
+        };
+        match timeout(PROBE_TIMEOUT, self.data.client().request("$JS.API.INFO", Bytes::new())).await {
+            Ok(Ok(answer)) => match serde_json::from_slice::<Info>(&answer.payload) {
+                Ok(Info { error: Some(error) }) => Err(not_ready(error.description.into())),
+                Ok(Info { error: None }) | Err(_) => Ok(()),
+            },
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Err(not_ready(error.into())),
+            Ok(Err(_)) | Err(_) => Ok(()),
         }
+    }
+
+    fn jetstream(&self) -> &Context {
+        self.jetstream.get_or_init(|| {
+            let mut jetstream = jetstream::new(self.data.client().clone());
+            jetstream.set_timeout(REQUEST_TIMEOUT);
+            jetstream
+        })
     }
 
     /// What the bucket is called at the server.
@@ -153,16 +154,16 @@ impl NatsStore {
     }
 
     async fn open_or_create(&self, name: &Arc<str>) -> Result<KvStore, StoreError> {
-        let missing = match self.jetstream.get_key_value(&**name).await {
+        let missing = match self.jetstream().get_key_value(&**name).await {
             Ok(store) => return Ok(store),
             Err(error) if is_stream_gone(&error) => error,
             Err(error) => return Err(refused("open the bucket", &error)),
         };
         let config = Config { bucket: name.to_string(), history: 1, ..Config::default() };
-        match self.jetstream.create_key_value(config).await {
+        match self.jetstream().create_key_value(config).await {
             Ok(store) => Ok(store),
             // Someone else made it at the same time, with settings of their own.
-            Err(error) => match self.jetstream.get_key_value(&**name).await {
+            Err(error) => match self.jetstream().get_key_value(&**name).await {
                 Ok(store) => Ok(store),
                 Err(again) if is_stream_gone(&again) => Err(refused("make the bucket", &error)),
                 Err(_other) => Err(refused("open the bucket", &missing)),
@@ -234,91 +235,6 @@ impl NatsStore {
     }
 }
 
-/// Adds to a counter by writing it only if nobody else has since it was read; returns what it was before. What may have
-/// been written is not written again: a lost answer is an error, and no increment counts twice.
-async fn add(store: &KvStore, key: &str, sum: u64) -> Result<u64, Failure> {
-    let deadline = Instant::now() + INCREMENT_TIME_MAX;
-    let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
-    let attempts = async {
-        loop {
-            let (revision, before) = match read(store, key).await? {
-                Some(entry) => (entry.revision, counter(&entry)),
-                None => (0, 0),
-            };
-            let after = Bytes::copy_from_slice(&before.saturating_add(sum).to_be_bytes());
-            match update(store, key, after, revision).await {
-                Ok(()) => return Ok(before),
-                Err(Failure::Conflict) => tokio::time::sleep(backoff.pause()).await,
-                Err(other) => return Err(other),
-            }
-        }
-    };
-    let too_slow = || StoreError::Other("others kept writing this key: the increment was given up".to_owned());
-    timeout_at(deadline, attempts).await.unwrap_or_else(|_elapsed| Err(too_slow().into()))
-}
-
-/// The first 8 bytes; a shorter value, or none, counts as 0.
-fn counter(entry: &Entry) -> u64 {
-    let is_there = entry.operation == Operation::Put;
-    entry.value.first_chunk::<8>().filter(|_| is_there).map_or(0, |bytes| u64::from_be_bytes(*bytes))
-}
-
-async fn read(store: &KvStore, key: &str) -> Result<Option<Entry>, Failure> {
-    match store.entry(key).await {
-        Ok(entry) => Ok(entry),
-        Err(error) if is_stream_gone(&error) => Err(Failure::Gone),
-        Err(error) => Err(refused("read the key", &error).into()),
-    }
-}
-
-async fn delete(store: &KvStore, key: &str) -> Result<(), Failure> {
-    match store.delete(key).await {
-        Ok(()) => Ok(()),
-        Err(error) if is_stream_gone(&error) => Err(Failure::Gone),
-        Err(error) => Err(refused("delete the key", &error).into()),
-    }
-}
-
-/// All keys, sorted.
-async fn keys(store: &KvStore) -> Result<Vec<String>, Failure> {
-    let failure = |error: &(dyn Error + 'static)| match is_stream_gone(error) {
-        true => Failure::Gone,
-        false => refused("list the keys", error).into(),
-    };
-    let mut listing = store.keys().await.map_err(|error| failure(&error))?;
-    let mut bytes = 0;
-    let mut keys = Vec::new();
-    while let Some(key) = listing.next().await {
-        let key = key.map_err(|error| failure(&error))?;
-        bytes += key.len();
-        if bytes > ANSWER_BYTES_MAX {
-            let message = format!("the keys of the bucket are longer than {ANSWER_BYTES_MAX} bytes together");
-            return Err(StoreError::Other(message).into());
-        }
-        keys.push(key);
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    Ok(keys)
-}
-
-async fn put(store: &KvStore, key: &str, value: Bytes) -> Result<(), Failure> {
-    match store.put(key, value).await {
-        Ok(_revision) => Ok(()),
-        Err(error) if is_stream_gone(&error) => Err(Failure::Gone),
-        Err(error) => Err(refused("write the key", &error).into()),
-    }
-}
-
-async fn update(store: &KvStore, key: &str, value: Bytes, revision: u64) -> Result<(), Failure> {
-    match store.update(key, value, revision).await {
-        Ok(_revision) => Ok(()),
-        Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Err(Failure::Conflict),
-        Err(error) if is_stream_gone(&error) => Err(Failure::Gone),
-        Err(error) => Err(refused("write the key", &error).into()),
-    }
-}
-
 fn finished<T>(result: Result<T, Failure>) -> Result<T, StoreError> {
     result.map_err(|failure| match failure {
         Failure::Gone => StoreError::NoSuchStore,
@@ -340,45 +256,6 @@ fn check_key(key: &str) -> Result<(), StoreError> {
         return Err(StoreError::Other(format!("invalid key: it is longer than {KEY_BYTES_MAX} bytes")));
     }
     Ok(())
-}
-
-/// What the guest is told of a failure: the server's words hold nothing but names that the guest gave.
-fn refused(step: &str, error: &(dyn Error + 'static)) -> StoreError {
-    StoreError::Other(format!("cannot {step}: {error}"))
-}
-
-/// Whether an error says that there is no such stream: each operation has its own way to.
-fn is_stream_gone(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let code = if let Some(error) = error.downcast_ref::<PublishError>() {
-            return error.kind() == PublishErrorKind::StreamNotFound;
-        } else if let Some(error) = error.downcast_ref::<DirectGetError>() {
-            return matches!(error.kind(), DirectGetErrorKind::ErrorResponse(StatusCode::NO_RESPONDERS, _));
-        } else if let Some(error) = error.downcast_ref::<GetStreamError>() {
-            match error.kind() {
-                GetStreamErrorKind::JetStream(error) => Some(error.error_code()),
-                _ => None,
-            }
-        } else if let Some(error) = error.downcast_ref::<LastRawMessageError>() {
-            match error.kind() {
-                LastRawMessageErrorKind::JetStream(error) => Some(error.error_code()),
-                _ => None,
-            }
-        } else if let Some(error) = error.downcast_ref::<ConsumerError>() {
-            match error.kind() {
-                ConsumerErrorKind::JetStream(error) => Some(error.error_code()),
-                _ => None,
-            }
-        } else {
-            None
-        };
-        if code == Some(ErrorCode::STREAM_NOT_FOUND) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }
 
 impl Store for NatsStore {
