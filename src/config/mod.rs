@@ -1,6 +1,7 @@
 //! The configuration: bytes -> `FileConfig` -> `Config`. Opens no socket and spawns nothing.
 
 mod check;
+mod connection;
 pub mod diff;
 mod document;
 pub mod engine;
