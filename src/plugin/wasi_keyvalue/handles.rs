@@ -27,11 +27,11 @@ impl<H> Default for Handles<H> {
 
 impl<H> Handles<H> {
     /// The handle called `name`; `open` is asked for it if there is none. A failure is not kept.
-    pub(super) async fn get<E>(
+    pub(super) async fn get<E, F: Future<Output = Result<H, E>>>(
         &self,
         name: &Arc<str>,
         session: u64,
-        open: impl Future<Output = Result<H, E>>,
+        open: impl FnOnce() -> F,
     ) -> Result<Arc<H>, E> {
         let cell = {
             let mut handles = self.lock();
@@ -41,7 +41,7 @@ impl<H> Handles<H> {
             }
             Arc::clone(handles.by_name.entry(Arc::clone(name)).or_default())
         };
-        cell.get_or_try_init(|| async { open.await.map(Arc::new) }).await.map(Arc::clone)
+        cell.get_or_try_init(|| async { open().await.map(Arc::new) }).await.map(Arc::clone)
     }
 
     /// It is of no use any more; another one of that name stays.
@@ -73,22 +73,22 @@ mod tests {
             Ok::<_, ()>(opened.fetch_add(1, Ordering::SeqCst))
         };
         let name: Arc<str> = Arc::from("a");
-        let (one, two) = tokio::join!(handles.get(&name, 1, open()), handles.get(&name, 1, open()));
+        let (one, two) = tokio::join!(handles.get(&name, 1, open), handles.get(&name, 1, open));
         assert_eq!((*one.unwrap(), *two.unwrap()), (0, 0));
 
-        let first = handles.get(&name, 1, open()).await.unwrap();
+        let first = handles.get(&name, 1, open).await.unwrap();
         handles.forget(&name, &first);
-        let second = handles.get(&name, 1, open()).await.unwrap();
+        let second = handles.get(&name, 1, open).await.unwrap();
         handles.forget(&name, &first);
-        assert!(Arc::ptr_eq(&second, &handles.get(&name, 1, open()).await.unwrap()), "the other one stays");
-        assert_eq!(*handles.get(&name, 2, open()).await.unwrap(), 2);
+        assert!(Arc::ptr_eq(&second, &handles.get(&name, 1, open).await.unwrap()), "the other one stays");
+        assert_eq!(*handles.get(&name, 2, open).await.unwrap(), 2);
     }
 
     #[tokio::test]
     async fn a_failure_is_not_kept() {
         let handles = Handles::<u32>::default();
         let name: Arc<str> = Arc::from("a");
-        assert_eq!(handles.get(&name, 1, async { Err("down") }).await.unwrap_err(), "down");
-        assert_eq!(*handles.get(&name, 1, async { Ok::<_, &str>(1) }).await.unwrap(), 1);
+        assert_eq!(handles.get(&name, 1, || async { Err("down") }).await.unwrap_err(), "down");
+        assert_eq!(*handles.get(&name, 1, || async { Ok::<_, &str>(1) }).await.unwrap(), 1);
     }
 }

@@ -150,7 +150,8 @@ impl NatsStore {
     /// The bucket as the server knows it; made if there is none.
     async fn handle(&self, name: &Arc<str>) -> Result<Arc<KvStore>, StoreError> {
         let session = self.session().await?;
-        self.handles.get(name, session, self.open_or_create(name)).await
+        // Opening is rare and its future large.
+        self.handles.get(name, session, || Box::pin(self.open_or_create(name))).await
     }
 
     async fn open_or_create(&self, name: &Arc<str>) -> Result<KvStore, StoreError> {

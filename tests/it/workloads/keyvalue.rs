@@ -12,12 +12,12 @@ fn kv(name: &str) -> Workload {
 #[derive(Debug)]
 enum Backend {
     Memory,
-    Nats(NatsServer),
+    Nats(Box<NatsServer>),
 }
 
 impl Backend {
     async fn nats() -> Self {
-        Self::Nats(NatsServer::start(JETSTREAM).await)
+        Self::Nats(Box::new(NatsServer::start(JETSTREAM).await))
     }
 
     /// Two workloads on one host.
