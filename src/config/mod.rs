@@ -2,6 +2,7 @@
 
 mod base;
 mod check;
+mod connection;
 pub mod diff;
 mod document;
 pub mod engine;

@@ -36,19 +36,23 @@ pub struct KeyvaluePlugin {
     pub backend: KeyvalueBackend,
     /// Buckets that may be opened: `*` alone, or names with `*` at the end.
     pub allow_buckets: Vec<String>,
+    /// Put before the names of buckets that workloads share; `{namespace}` stands for that of the workload.
+    pub bucket_prefix: String,
 }
 
 impl Default for KeyvaluePlugin {
     fn default() -> Self {
-        Self { backend: KeyvalueBackend::Memory, allow_buckets: vec!["*".to_owned()] }
+        Self { backend: KeyvalueBackend::Memory, allow_buckets: vec!["*".to_owned()], bucket_prefix: String::new() }
     }
 }
 
 /// Where values are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyvalueBackend {
     /// In the host's memory, one store per workload.
     Memory,
+    /// In JetStream buckets, over the connection of the data plane.
+    Nats,
 }
 
 /// `[plugins]`: a plugin is on by its table; `enabled = false` switches it off and keeps the settings.
@@ -120,8 +124,7 @@ pub(super) enum FileConfigBackend {
 pub(crate) struct FileKeyvalue {
     /// Whether the plugin is on.
     pub(super) enabled: bool,
-    /// Where values are kept.
-    #[schemars(extend("x-washlet-todo" = true))]
+    /// Where values are kept; filesystem, redis and postgres are not implemented yet.
     pub(super) backend: FileKeyvalueBackend,
     /// Directory of the filesystem backend.
     #[schemars(extend("x-washlet-todo" = true))]
@@ -136,7 +139,6 @@ pub(crate) struct FileKeyvalue {
     #[schemars(extend("x-washlet-todo" = true))]
     pub(super) prefix: Option<String>,
     /// Put before bucket names, for example `{namespace}-`. Empty: names as they are.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) bucket_prefix: String,
     /// Buckets that may be opened: `*`, or names with `*` at the end.
     pub(super) allow_buckets: Vec<String>,
@@ -365,8 +367,20 @@ impl FilePlugins {
 
 impl FileKeyvalue {
     fn resolve(self, cx: &mut Resolver<'_>) -> Option<KeyvaluePlugin> {
-        let Self { enabled, allow_buckets, backend: _, root: _, url: _, url_file: _, prefix: _, bucket_prefix: _ } =
-            self;
+        let Self { enabled, allow_buckets, backend, root: _, url: _, url_file: _, prefix: _, bucket_prefix } = self;
+        let backend = match backend {
+            FileKeyvalueBackend::Memory => KeyvalueBackend::Memory,
+            FileKeyvalueBackend::Nats => KeyvalueBackend::Nats,
+            FileKeyvalueBackend::Filesystem | FileKeyvalueBackend::Redis | FileKeyvalueBackend::Postgres => {
+                cx.error_at_key("plugins.wasi-keyvalue.backend", "not implemented yet");
+                KeyvalueBackend::Memory
+            }
+        };
+        let is_of_names = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !bucket_prefix.replace("{namespace}", "").chars().all(is_of_names) {
+            let message = "expected letters, digits, `-`, `_` and `{namespace}`";
+            cx.error("plugins.wasi-keyvalue.bucket_prefix", message);
+        }
         for (i, pattern) in allow_buckets.iter().enumerate() {
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
             if pattern.is_empty() || name.contains('*') {
@@ -374,6 +388,6 @@ impl FileKeyvalue {
                 cx.error(&path, "expected a bucket name, with `*` at most at the end");
             }
         }
-        enabled.then_some(KeyvaluePlugin { backend: KeyvalueBackend::Memory, allow_buckets })
+        enabled.then_some(KeyvaluePlugin { backend, allow_buckets, bucket_prefix })
     }
 }

@@ -6,13 +6,15 @@
 //!
 //! A reload makes another set, in which a plugin that stays is the same `Arc`. Its other settings become live by one
 //! store of a pointer, behind the [`Facade`] that host functions read once per call; no workload notices. Where a
-//! plugin comes or goes, the workloads that import something of it are linked again.
+//! plugin comes or goes, the workloads that import something of it are linked again. The connection of the data plane is
+//! lent to plugins ([`Means`]); another connection is another setting of those that use it.
 //!
-//! Absent on purpose: tasks, and any knowledge of how workloads live. No plugin imports another.
+//! Absent on purpose: any knowledge of how workloads live. No plugin imports another.
 
 mod builtin;
 mod facade;
 mod set;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod wasi_config;
@@ -21,10 +23,15 @@ mod wasi_logging;
 
 pub(crate) use facade::Facade;
 pub(crate) use set::{PluginSet, SetChange};
+use swap::Unchanged;
+pub(crate) use swap::{Health, Means, NotReady, Retiring, Swap};
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use crate::engine::ctx::SharedCtx;
 use crate::types::{ComponentName, LocalResources, WorkloadId};
@@ -36,7 +43,7 @@ pub(crate) type GuestLinker = wasmtime::component::Linker<SharedCtx>;
 /// What a plugin keeps of one component: host functions find it through the store, by plugin id.
 pub(crate) type Binding = Arc<dyn Any + Send + Sync>;
 
-/// Serves interfaces to guests. No method blocks or waits.
+/// Serves interfaces to guests. No method blocks, and none but [`probe`](Self::probe) waits.
 pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
     /// Unique in a host: the table of its settings, `[plugins.<id>]`.
     fn id(&self) -> &'static str;
@@ -59,6 +66,14 @@ pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
     /// A workload's state lives as long as one of its bindings: a workload that is replaced under the same id, or
     /// linked again, finds it again.
     fn bind(&self, request: &BindRequest<'_>) -> Result<Binding, BindError>;
+
+    /// Whether it can do its work now.
+    fn health(&self) -> Health;
+
+    /// Finds out whether it could do its work: asked of one that a reload adds, before it is live.
+    fn probe(&self) -> BoxFuture<'_, Result<(), NotReady>> {
+        std::future::ready(Ok(())).boxed()
+    }
 
     /// The workload is gone and its bindings are dropped. Harmless when repeated or when nothing was bound.
     fn unbind(&self, workload: &WorkloadId);

@@ -67,3 +67,6 @@ mod continuity;
 
 /// Whole stories of a fleet under a simulated operator.
 mod operator;
+
+/// The connection of the data plane, and what keeps values over it, are changed while guests use them.
+mod data_live;
