@@ -7,6 +7,7 @@ use crate::config::Plugins;
 use crate::plugin::wasi_config::WasiConfig;
 use crate::plugin::wasi_keyvalue::WasiKeyvalue;
 use crate::plugin::wasi_logging::WasiLogging;
+use crate::plugin::wasmcloud_messaging::WasmcloudMessaging;
 use crate::plugin::{HostPlugin, SetChange};
 
 /// New settings of a plugin that runs, ready to take effect: a store of pointers. Dropped, nothing happened.
@@ -30,6 +31,7 @@ pub(super) struct Builtins {
     wasi_config: Option<Enabled<WasiConfig>>,
     wasi_keyvalue: Option<Enabled<WasiKeyvalue>>,
     wasi_logging: Option<Enabled<WasiLogging>>,
+    wasmcloud_messaging: Option<Enabled<WasmcloudMessaging>>,
 }
 
 /// A plugin that is on, and the settings it has once its set is live.
@@ -42,21 +44,27 @@ struct Enabled<P: Builtin> {
 impl Builtins {
     /// Those that `settings` ask for: kept from `previous` where they are there already.
     pub(super) fn build(settings: &Plugins, previous: &Self, change: &mut SetChange) -> Self {
-        let Plugins { wasi_config, wasi_logging, wasi_keyvalue } = settings;
+        let Plugins { wasi_config, wasi_logging, wasi_keyvalue, wasmcloud_messaging } = settings;
         Self {
             wasi_config: carry(wasi_config.as_ref(), previous.wasi_config.as_ref(), change),
             wasi_keyvalue: carry(wasi_keyvalue.as_ref(), previous.wasi_keyvalue.as_ref(), change),
             wasi_logging: carry(wasi_logging.as_ref(), previous.wasi_logging.as_ref(), change),
+            wasmcloud_messaging: carry(wasmcloud_messaging.as_ref(), previous.wasmcloud_messaging.as_ref(), change),
         }
     }
 
     /// In order of their ids.
     pub(super) fn plugins(&self) -> Vec<Arc<dyn HostPlugin>> {
-        let Self { wasi_config, wasi_keyvalue, wasi_logging } = self;
-        [as_plugin(wasi_config.as_ref()), as_plugin(wasi_keyvalue.as_ref()), as_plugin(wasi_logging.as_ref())]
-            .into_iter()
-            .flatten()
-            .collect()
+        let Self { wasi_config, wasi_keyvalue, wasi_logging, wasmcloud_messaging } = self;
+        [
+            as_plugin(wasi_config.as_ref()),
+            as_plugin(wasi_keyvalue.as_ref()),
+            as_plugin(wasi_logging.as_ref()),
+            as_plugin(wasmcloud_messaging.as_ref()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Every one, on or off, with default settings: what could be enabled.
@@ -65,6 +73,7 @@ impl Builtins {
             wasi_config: Some(Default::default()),
             wasi_logging: Some(Default::default()),
             wasi_keyvalue: Some(Default::default()),
+            wasmcloud_messaging: Some(Default::default()),
         };
         Self::build(&settings, &Self::default(), &mut SetChange::default())
     }
