@@ -61,7 +61,6 @@ pub(crate) struct FileMessaging {
     /// Whether the plugin is on.
     pub(super) enabled: bool,
     /// What carries the messages.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) backend: FileMessagingBackend,
     /// Subjects that components can neither publish nor subscribe to.
     pub(super) deny_subjects: Vec<String>,

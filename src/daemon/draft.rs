@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::plugin::PluginSet;
+use crate::plugin::{Means, PluginSet};
 use crate::workload::Workloads;
 
 /// Empty at the beginning of each attempt.
@@ -10,6 +10,8 @@ use crate::workload::Workloads;
 pub(super) struct Draft {
     /// The workloads of a host that is being started.
     pub(super) workloads: Option<Workloads>,
+    /// What is lent to plugins from the commit on.
+    pub(super) means: Means,
     /// The plugins that are about to be live.
     pub(super) plugins: Option<Arc<PluginSet>>,
 }

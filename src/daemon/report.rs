@@ -13,6 +13,7 @@ use crate::admin::{AdminPort, Check};
 use crate::control::ControlState;
 use crate::control::port::ConfigPort;
 use crate::daemon::sections::Shared;
+use crate::plugin::{Health, PluginState};
 use crate::reload::{Outcome, ReloadOutcome, ReloadStatus, Reloader, Trigger};
 use crate::telemetry::metrics::Metrics;
 
@@ -65,8 +66,10 @@ impl AdminPort for Report {
             checks.push(Check::required("nats", state == ControlState::Joined, control_state(state)));
         }
         drop(live);
-        for id in shared.plugins() {
-            checks.push(Check::told(format!("plugin {id}"), true, ""));
+        for (id, health) in shared.plugin_states() {
+            let is_ready = health.state == PluginState::Ready;
+            let detail = if is_ready { "".to_owned() } else { plugin_detail(&health) };
+            checks.push(Check::told(format!("plugin {id}"), is_ready, detail));
         }
         checks
     }
@@ -151,7 +154,13 @@ fn config_status(shared: &Shared) -> Value {
     let status = shared.reload_status();
     let generation = shared.reloader().map_or(0, |reloader| reloader.live().borrow().generation.get());
     let applied = status.attempts.iter().rev().find(|attempt| attempt.outcome == Outcome::Applied);
-    let plugins: Vec<Value> = shared.plugins().into_iter().map(|id| json!({ "id": id, "state": "healthy" })).collect();
+    let plugins: Vec<Value> = shared
+        .plugin_states()
+        .into_iter()
+        .map(|(id, Health { state, since, error })| {
+            json!({ "id": id, "state": state.as_str(), "since": timestamp(since), "error": error })
+        })
+        .collect();
     json!({
         "generation": generation,
         "file_hash": applied.and_then(|attempt| attempt.file_hash.as_deref()),
@@ -188,6 +197,13 @@ fn timestamp(at: SystemTime) -> Option<String> {
     OffsetDateTime::from(at).format(&Rfc3339).ok()
 }
 
+fn plugin_detail(Health { state, since: _, error }: &Health) -> String {
+    match error {
+        Some(error) => format!("{}: {error}", state.as_str()),
+        None => state.as_str().to_owned(),
+    }
+}
+
 fn control_state(state: ControlState) -> &'static str {
     match state {
         ControlState::Connecting => "connecting",
@@ -221,8 +237,8 @@ fn metrics(shared: &Shared) -> String {
     for key in &status.restart_pending {
         metrics.gauge_with("config_restart_pending", &[("key", key)], 1_u64);
     }
-    for id in shared.plugins() {
-        metrics.gauge_with("plugin_state", &[("plugin", id), ("state", "healthy")], 1_u64);
+    for (id, health) in shared.plugin_states() {
+        metrics.gauge_with("plugin_state", &[("plugin", id), ("state", health.state.as_str())], 1_u64);
     }
     if let Some(host) = shared.host() {
         let mut by_state = std::collections::BTreeMap::<String, u64>::new();

@@ -17,6 +17,7 @@ mod builtin;
 mod facade;
 pub(crate) mod guest;
 mod set;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod wasi_config;
@@ -26,10 +27,15 @@ mod wasmcloud_messaging;
 
 pub(crate) use facade::Facade;
 pub(crate) use set::{PluginSet, SetChange};
+use swap::Unchanged;
+pub(crate) use swap::{Health, Means, NotReady, PluginState, Retiring, Swap};
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use crate::engine::ctx::SharedCtx;
 use crate::types::{ComponentName, LocalResources, WorkloadId};
@@ -48,7 +54,7 @@ pub(crate) type GuestInstance = wasmtime::component::Instance;
 /// What a plugin keeps of one component: host functions find it through the store, by plugin id.
 pub(crate) type Binding = Arc<dyn Any + Send + Sync>;
 
-/// Serves interfaces to guests. No method blocks or waits.
+/// Serves interfaces to guests. No method blocks, and none but [`probe`](Self::probe) waits.
 pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
     /// Unique in a host: the table of its settings, `[plugins.<id>]`.
     fn id(&self) -> &'static str;
@@ -83,6 +89,14 @@ pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
     fn attach(&self, attach: Attach) -> Attaching {
         drop(attach);
         Box::pin(futures::future::ready(Err(AttachError::NoCalls(self.id()))))
+    }
+
+    /// Whether it can do its work now.
+    fn health(&self) -> Health;
+
+    /// Finds out whether it could do its work: asked of one that a reload adds, before it is live.
+    fn probe(&self) -> BoxFuture<'_, Result<(), NotReady>> {
+        std::future::ready(Ok(())).boxed()
     }
 
     /// The workload is gone and its bindings are dropped. Harmless when repeated or when nothing was bound.

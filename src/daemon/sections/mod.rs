@@ -1,6 +1,7 @@
 //! The sections of the host, in the order in which they are prepared and committed: intake last.
 
 mod admin;
+mod data;
 mod engine;
 mod host;
 mod http;
@@ -22,6 +23,8 @@ use crate::daemon::draft::Draft;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer};
+use crate::nats::DataClient;
+use crate::plugin::Health;
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::types::HostId;
 use crate::workload::{Settings, Workloads};
@@ -47,6 +50,8 @@ pub(super) struct Live {
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) control: Option<Arc<ControlPlane>>,
     pub(super) admin: Option<AdminServer>,
+    /// The connection of the data plane, if a plugin uses it.
+    pub(super) data: Option<DataClient>,
     /// For the shutdown.
     pub(super) drain: crate::config::Drain,
 }
@@ -102,10 +107,9 @@ impl Shared {
         self.reloader().map_or_else(ReloadStatus::default, |reloader| reloader.status().borrow().clone())
     }
 
-    /// The ids of the plugins that are on, in their order.
-    pub(super) fn plugins(&self) -> Vec<&'static str> {
-        let Some(host) = self.host() else { return Vec::new() };
-        host.workloads().plugins().plugins().iter().map(|plugin| plugin.id()).collect()
+    /// How the plugins that are on have been doing, in the order of their ids.
+    pub(super) fn plugin_states(&self) -> Vec<(&'static str, Health)> {
+        self.host().map_or_else(Vec::new, |host| host.workloads().plugins().states())
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -143,6 +147,7 @@ pub(super) fn in_order(shared: &Arc<Shared>) -> Vec<Box<dyn Section<Draft>>> {
         Box::new(log::LogSection),
         Box::new(engine::EngineSection::new(shared)),
         Box::new(policy::PolicySection::new(shared)),
+        Box::new(data::DataSection::new(shared)),
         Box::new(plugins::PluginsSection::new(shared)),
         Box::new(workloads::WorkloadsSection::new(shared)),
         Box::new(http::HttpSection::new(shared)),

@@ -11,12 +11,13 @@ mod memory;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use self::backend::{Bucket, Store, StoreError};
 use self::memory::{MemoryStore, Tenancy};
 use crate::config::{KeyvalueBackend, KeyvaluePlugin};
-use crate::plugin::builtin::{Builtin, Swap};
-use crate::plugin::{BindError, BindRequest, Binding, Facade, GuestLinker, HostPlugin};
+use crate::plugin::builtin::Builtin;
+use crate::plugin::{BindError, BindRequest, Binding, Facade, GuestLinker, Health, HostPlugin, Means, Retiring, Swap};
 use crate::types::WorkloadId;
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -27,6 +28,7 @@ const ID: &str = "wasi-keyvalue";
 pub(super) struct WasiKeyvalue {
     memory: Arc<MemoryStore>,
     facade: Arc<Facade<Access>>,
+    since: SystemTime,
 }
 
 /// What is behind the facade: all that `[plugins.wasi-keyvalue]` decides.
@@ -78,16 +80,28 @@ impl KeyvalueBinding {
 impl Builtin for WasiKeyvalue {
     type Settings = KeyvaluePlugin;
 
-    fn new(settings: &KeyvaluePlugin) -> Self {
+    fn new(settings: &KeyvaluePlugin, _means: &Means) -> Self {
         let memory = Arc::new(MemoryStore::default());
         let facade = Arc::new(Facade::new(Self::access(&memory, settings)));
-        Self { memory, facade }
+        Self { memory, facade, since: SystemTime::now() }
     }
 
-    fn change(self: &Arc<Self>, settings: &KeyvaluePlugin) -> Swap {
-        let access = Self::access(&self.memory, settings);
-        let facade = Arc::clone(&self.facade);
-        Box::new(move || drop(facade.swap(access)))
+    fn change(self: &Arc<Self>, settings: &KeyvaluePlugin, _means: &Means) -> Box<dyn Swap> {
+        Box::new(AccessSwap { facade: Arc::clone(&self.facade), access: Self::access(&self.memory, settings) })
+    }
+}
+
+/// What is to be behind the facade.
+struct AccessSwap {
+    facade: Arc<Facade<Access>>,
+    access: Access,
+}
+
+impl Swap for AccessSwap {
+    fn commit(self: Box<Self>) -> Option<Box<dyn Retiring>> {
+        let Self { facade, access } = *self;
+        drop(facade.swap(access));
+        None
     }
 }
 
@@ -128,6 +142,10 @@ impl HostPlugin for WasiKeyvalue {
             facade: Arc::clone(&self.facade),
             _tenancy: self.memory.join(request.workload_id),
         }))
+    }
+
+    fn health(&self) -> Health {
+        Health::ready(self.since)
     }
 
     fn unbind(&self, _workload: &WorkloadId) {

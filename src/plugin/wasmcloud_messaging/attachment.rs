@@ -1,11 +1,10 @@
 //! What one version of a component subscribes to, at the broker that is live, and at the next one while it is prepared.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use tokio::sync::Mutex;
+use futures::future::{BoxFuture, join_all};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -15,9 +14,13 @@ use super::inbox::{Inbox, Side, Tap};
 use super::{Access, Shared, glue};
 use crate::error::Chain;
 use crate::plugin::guest::{Attach, AttachError, Attachment, GuestTarget};
+use crate::task;
 
 /// For the server to confirm subscriptions.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the server to confirm that nothing more comes.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One version of a component, subscribed.
 #[derive(Debug)]
@@ -25,13 +28,16 @@ pub(super) struct Subscribed {
     attach: Attach,
     wishes: Wishes,
     side: Arc<Side>,
-    /// Locked while subscriptions are made or ended, so that whoever comes second sees what the first did.
+    /// Held while subscriptions are made or ended, so that whoever comes second sees what the first did.
+    turn: tokio::sync::Mutex<()>,
     taps: Mutex<Taps>,
 }
 
 #[derive(Debug, Default)]
 struct Taps {
     live: Option<Tap>,
+    /// Beside it, while a reload is prepared.
+    next: Option<Tap>,
     is_closed: bool,
 }
 
@@ -61,18 +67,80 @@ impl Subscribed {
                 Inbox::new(key, shared.tenant(&attach.workload_id), gates, Arc::clone(&shared.outcomes))
             });
             let side = Side::new(inbox, wiring.clone(), handler, wishes.admission_wait);
-            let subscribed = Arc::new(Self { attach, wishes, side, taps: Mutex::default() });
+            let subscribed = Arc::new(Self { attach, wishes, side, turn: tokio::sync::Mutex::default(), taps: Mutex::default() });
             registry.attachments.retain(|attachment| attachment.strong_count() > 0);
             registry.attachments.push(Arc::downgrade(&subscribed));
             shared.limit(&registry, &access);
             subscribed
         };
-        let tap = timeout(CONFIRM_TIMEOUT, subscribed.tap(&access, wiring)).await.unwrap_or_else(|_elapsed| {
+        drop(access);
+        timeout(CONFIRM_TIMEOUT, subscribed.follow(&shared)).await.unwrap_or_else(|_elapsed| {
             let message = format!("the subscriptions were not confirmed within {CONFIRM_TIMEOUT:?}");
             Err(AttachError::Unreachable(message))
         })?;
-        subscribed.taps.lock().await.live = Some(tap);
         Ok(subscribed)
+    }
+
+    /// Subscribes at what is live, unless it does; ends what it had elsewhere once that is confirmed.
+    pub(super) async fn follow(&self, shared: &Shared) -> Result<(), AttachError> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let access = shared.facade.live();
+            let wiring = wire(&self.wishes, &self.attach, &access);
+            let is_there = |taps: &Taps| taps.is_closed || taps.live.as_ref().is_some_and(|tap| tap.is(&access.link, &wiring));
+            if is_there(&self.taps()) {
+                return Ok(());
+            }
+            let tap = self.tap(&access, wiring.clone()).await?;
+            let old = {
+                let mut taps = self.taps();
+                self.side.rewire(wiring);
+                taps.live.replace(tap)
+            };
+            if let Some(old) = old {
+                old.close(Instant::now() + LEAVE_TIMEOUT).await;
+            }
+        }
+    }
+
+    /// Subscribes for what is about to be live, beside what is: confirmed.
+    pub(super) async fn prepare(&self, access: &Access) -> Result<(), AttachError> {
+        check_denied(&self.wishes, access)?;
+        let _turn = self.turn.lock().await;
+        let wiring = wire(&self.wishes, &self.attach, access);
+        let is_there = |taps: &Taps| taps.live.as_ref().is_none_or(|tap| tap.is(&access.link, &wiring));
+        if is_there(&self.taps()) {
+            return Ok(());
+        }
+        let tap = self.tap(access, wiring).await?;
+        self.taps().next = Some(tap);
+        Ok(())
+    }
+
+    /// What was prepared is live: gives back what was before.
+    pub(super) fn commit(&self) -> Option<Tap> {
+        let mut taps = self.taps();
+        let next = taps.next.take()?;
+        self.side.rewire(next.wiring.clone());
+        taps.live.replace(next)
+    }
+
+    /// What was prepared is not wanted; what came through it is handled.
+    pub(super) fn abandon(&self) {
+        if let Some(tap) = self.taps().next.take() {
+            let close = async move { tap.close(Instant::now() + LEAVE_TIMEOUT).await };
+            drop(task::spawn_on(self.side.workers(), "abandoned-subscriptions", close));
+        }
+    }
+
+    /// For messages to people.
+    pub(super) fn describe(&self) -> String {
+        let Attach { workload_namespace, workload_name, component, .. } = &self.attach;
+        format!("component '{component}' of workload {workload_namespace}/{workload_name}")
+    }
+
+    fn taps(&self) -> MutexGuard<'_, Taps> {
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Subscribed and confirmed.
@@ -123,14 +191,12 @@ impl Attachment for Subscribed {
 
     fn close(&self, deadline: Instant) -> BoxFuture<'_, usize> {
         async move {
-            let tap = {
-                let mut taps = self.taps.lock().await;
+            let taps = {
+                let mut taps = self.taps();
                 taps.is_closed = true;
-                taps.live.take()
+                [taps.live.take(), taps.next.take()]
             };
-            if let Some(tap) = tap {
-                tap.close(deadline).await;
-            }
+            join_all(taps.into_iter().flatten().map(|tap| tap.close(deadline))).await;
             self.side.drain(deadline).await
         }
         .boxed()

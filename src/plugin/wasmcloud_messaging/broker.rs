@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+use crate::nats::DataClientId;
 use crate::task::Shutdown;
 use crate::types::WorkloadId;
 
@@ -66,11 +67,23 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) broker: Arc<dyn Broker>,
+    /// Equal for brokers that are one: the same connection, or the same memory.
+    id: LinkId,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum LinkId {
+    Memory,
+    Nats(DataClientId),
 }
 
 impl Link {
+    pub(super) fn new(id: LinkId, broker: Arc<dyn Broker>) -> Self {
+        Self { broker, id }
+    }
+
     pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.broker, &other.broker)
+        self.id == other.id
     }
 }
 

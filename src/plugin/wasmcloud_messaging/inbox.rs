@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::select_all;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -89,6 +90,8 @@ pub(super) struct Side {
     queue: mpsc::Sender<Taken>,
     taken: AtomicUsize,
     idle: Notify,
+    /// Where guests run: a reload subscribes from elsewhere.
+    workers: Handle,
     /// Ends the wait for a place or a target.
     cut: Shutdown,
 }
@@ -173,6 +176,7 @@ impl Side {
             queue,
             taken: AtomicUsize::new(0),
             idle: Notify::new(),
+            workers: Handle::current(),
             cut: Shutdown::default(),
         });
         let cut = side.cut.clone();
@@ -183,6 +187,10 @@ impl Side {
             }
         }));
         side
+    }
+
+    pub(super) fn workers(&self) -> &Handle {
+        &self.workers
     }
 
     pub(super) fn inbox(&self) -> &Arc<Inbox> {
@@ -346,9 +354,13 @@ impl Tap {
         inbox.overlap().taps.push((number, wiring.group.clone()));
         let mut tap = Self { link, wiring, side: Arc::clone(side), number, leave, reader: None };
         let incoming = tap.link.broker.subscribe(&inbox.workload, &tap.wiring, &tap.leave).await?;
-        let reader = task::spawn("subscriptions", read(Arc::clone(side), number, incoming, tap.leave.clone()));
+        let reader = task::spawn_on(&side.workers, "subscriptions", read(Arc::clone(side), number, incoming, tap.leave.clone()));
         tap.reader = Some(reader);
         Ok(tap)
+    }
+
+    pub(super) fn is(&self, link: &Link, wiring: &Wiring) -> bool {
+        self.link.is(link) && self.wiring == *wiring
     }
 
     /// Unsubscribes without losing what is on its way, at the longest to `deadline`.

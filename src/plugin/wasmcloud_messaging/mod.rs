@@ -7,12 +7,14 @@
 mod admission;
 mod attachment;
 mod broker;
+mod change;
 mod entry;
 mod glue;
 mod group;
 mod inbox;
 mod memory;
 mod messenger;
+mod nats;
 mod outcome;
 mod subject;
 mod tenant;
@@ -21,19 +23,22 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
 
 use self::admission::Gate;
 use self::attachment::Subscribed;
-use self::broker::{Broker as _, Link};
+use self::broker::{Broker as _, Link, LinkId};
 use self::inbox::Inbox;
 use self::memory::MemoryBroker;
 use self::messenger::Messenger;
+use self::nats::NatsBroker;
 use self::outcome::Outcomes;
 use self::tenant::Tenant;
 use crate::config::{MessagingBackend, MessagingPlugin};
-use crate::plugin::builtin::{Builtin, Swap};
+use crate::nats::DataClient;
+use crate::plugin::builtin::Builtin;
 use crate::plugin::guest::{Attach, Attaching};
-use crate::plugin::{BindError, BindRequest, Binding, Facade, GuestLinker, HostPlugin};
+use crate::plugin::{BindError, BindRequest, Binding, Facade, GuestLinker, Health, HostPlugin, Means, Swap};
 use crate::types::{ComponentName, WorkloadId};
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -72,7 +77,10 @@ struct Registry {
 #[derive(Debug)]
 pub(super) struct Access {
     link: Link,
+    /// What the broker uses.
+    data: Option<DataClient>,
     settings: MessagingPlugin,
+    since: SystemTime,
 }
 
 /// What lives as long as somebody holds it, by key.
@@ -124,10 +132,18 @@ impl Shared {
         tenants.get_or_make(workload.clone(), Tenant::default)
     }
 
-    fn link(memory: &Arc<MemoryBroker>, settings: &MessagingPlugin) -> Link {
-        match settings.backend {
-            MessagingBackend::Memory | MessagingBackend::Nats => Link { broker: Arc::clone(memory) as _ },
-        }
+    fn access(memory: &Arc<MemoryBroker>, settings: &MessagingPlugin, means: &Means) -> Access {
+        let link = match (settings.backend, &means.data) {
+            (MessagingBackend::Nats, Some(data)) => {
+                Link::new(LinkId::Nats(data.id()), Arc::new(NatsBroker::new(data.clone())))
+            }
+            // Without a connection of the data plane this is what could be enabled, and nobody uses it.
+            (MessagingBackend::Nats, None) | (MessagingBackend::Memory, _) => {
+                Link::new(LinkId::Memory, Arc::clone(memory) as _)
+            }
+        };
+        let data = means.data.clone().filter(|_| settings.backend == MessagingBackend::Nats);
+        Access { link, data, settings: settings.clone(), since: SystemTime::now() }
     }
 
     /// Limits that have changed hold for what comes next.
@@ -138,14 +154,22 @@ impl Shared {
             attachment.limit(component);
         }
     }
+
+    fn attachments(&self) -> Vec<Arc<Subscribed>> {
+        self.registry().attachments.iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 impl Builtin for WasmcloudMessaging {
     type Settings = MessagingPlugin;
 
-    fn new(settings: &MessagingPlugin) -> Self {
+    fn uses_nats(settings: &MessagingPlugin) -> bool {
+        settings.backend == MessagingBackend::Nats
+    }
+
+    fn new(settings: &MessagingPlugin, means: &Means) -> Self {
         let memory = Arc::new(MemoryBroker::default());
-        let access = Access { link: Shared::link(&memory, settings), settings: settings.clone() };
+        let access = Shared::access(&memory, settings, means);
         let (host, _component) = access.in_flight_max(None);
         Self(Arc::new(Shared {
             memory,
@@ -157,14 +181,9 @@ impl Builtin for WasmcloudMessaging {
         }))
     }
 
-    fn change(self: &Arc<Self>, settings: &MessagingPlugin) -> Swap {
-        let shared = Arc::clone(&self.0);
-        let access = Access { link: Shared::link(&shared.memory, settings), settings: settings.clone() };
-        Box::new(move || {
-            let registry = shared.registry();
-            shared.limit(&registry, &access);
-            drop(shared.facade.swap(access));
-        })
+    fn change(self: &Arc<Self>, settings: &MessagingPlugin, means: &Means) -> Box<dyn Swap> {
+        let access = Shared::access(&self.0.memory, settings, means);
+        Box::new(change::Change::new(Arc::clone(&self.0), access))
     }
 }
 
@@ -191,7 +210,7 @@ impl HostPlugin for WasmcloudMessaging {
     fn bind(&self, request: &BindRequest<'_>) -> Result<Binding, BindError> {
         for entry in request.plain_entries(ID) {
             if let Some(backend) = entry.config.get("backend") {
-                check_backend(entry, backend)?;
+                check_backend(entry, backend, self.0.facade.live().settings.backend)?;
             }
         }
         Ok(Arc::new(Messenger {
@@ -206,6 +225,14 @@ impl HostPlugin for WasmcloudMessaging {
         Box::pin(async move { Subscribed::attach(shared, attach).await.map(|subscribed| subscribed as _) })
     }
 
+    fn health(&self) -> Health {
+        let access = self.0.facade.live();
+        match &access.data {
+            Some(data) => Health::of_data(data, access.since),
+            None => Health::ready(access.since),
+        }
+    }
+
     fn unbind(&self, workload: &WorkloadId) {
         self.0.memory.forget(workload);
     }
@@ -216,10 +243,12 @@ fn as_usize(number: NonZeroU32) -> usize {
 }
 
 /// An entry may choose its backend, but only the one that the host has.
-fn check_backend(entry: &WitInterface, backend: &str) -> Result<(), BindError> {
-    if matches!(backend, "in-memory" | "memory") {
-        return Ok(());
+fn check_backend(entry: &WitInterface, backend: &str, own: MessagingBackend) -> Result<(), BindError> {
+    match (backend, own) {
+        ("in-memory" | "memory", MessagingBackend::Memory) | ("nats", MessagingBackend::Nats) => Ok(()),
+        _ => {
+            let package = format!("{}:{}", entry.namespace, entry.package);
+            Err(BindError::SelectBackend { package, backend: backend.to_owned() })
+        }
     }
-    let package = format!("{}:{}", entry.namespace, entry.package);
-    Err(BindError::SelectBackend { package, backend: backend.to_owned() })
 }
