@@ -113,7 +113,6 @@ pub(crate) struct FileNats {
     /// The control plane. Without this table the host is standalone.
     pub(super) scheduler: Option<FileScheduler>,
     /// The data plane; connected only when a plugin needs it.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) data: FileDataConnection,
 }
 
@@ -239,10 +238,9 @@ impl Default for FileDataConnection {
 }
 
 impl FileNats {
-    /// Of the data plane nothing but the defaults can be said yet.
     pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Nats {
-        let Self { scheduler, data: _ } = self;
-        Nats { scheduler: scheduler.map(|scheduler| scheduler.resolve(cx)), data: NatsConnection::default() }
+        let Self { scheduler, data } = self;
+        Nats { scheduler: scheduler.map(|scheduler| scheduler.resolve(cx)), data: data.resolve(cx) }
     }
 }
 
@@ -271,6 +269,51 @@ impl FileScheduler {
         if start_reply_wait.0 >= START_REPLY_WAIT_MAX {
             cx.error(&at("start_reply_wait"), "expected less than 55s: the operator waits for 60s");
         }
+        let connection = FileDataConnection {
+            urls,
+            creds_file,
+            nkey_seed_file,
+            token,
+            token_file,
+            user,
+            password,
+            password_file,
+            inbox_prefix,
+            tls,
+        };
+        let connection = connection.resolve_at("nats.scheduler", cx);
+        let default = Scheduler::default();
+        let count = |max: u32| usize::try_from(max).ok().and_then(NonZeroUsize::new);
+        Scheduler {
+            connection,
+            heartbeat_interval: cx.positive(&at("heartbeat_interval"), heartbeat_interval),
+            commands_in_flight_max: count(commands_in_flight_max).unwrap_or(default.commands_in_flight_max),
+            starts_in_flight_max: count(starts_in_flight_max).unwrap_or(default.starts_in_flight_max),
+            start_reply_wait: cx.positive(&at("start_reply_wait"), start_reply_wait),
+        }
+    }
+}
+
+impl FileDataConnection {
+    fn resolve(self, cx: &mut Resolver<'_>) -> NatsConnection {
+        self.resolve_at("nats.data", cx)
+    }
+
+    /// What is said of a connection, whatever it is for.
+    fn resolve_at(self, path: &str, cx: &mut Resolver<'_>) -> NatsConnection {
+        let Self {
+            urls,
+            creds_file,
+            nkey_seed_file,
+            token,
+            token_file,
+            user,
+            password,
+            password_file,
+            inbox_prefix,
+            tls,
+        } = self;
+        let at = |key: &str| join(path, key);
         if inbox_prefix.as_deref().is_some_and(|prefix| !is_subject_prefix(prefix)) {
             cx.error(&at("inbox_prefix"), "expected a subject such as \"_INBOX.host\": no `*`, `>` or white space");
         }
@@ -283,20 +326,11 @@ impl FileScheduler {
         };
         let token = cx.secret(&at("token"), token, token_file);
         let password = cx.secret(&at("password"), password, password_file);
-        let connection = NatsConnection {
+        NatsConnection {
             urls: resolve_urls(&at("urls"), urls, cx),
-            auth: credentials.resolve(token, password, cx),
+            auth: credentials.resolve(path, token, password, cx),
             tls: tls.resolve(&at("tls"), cx),
             inbox_prefix,
-        };
-        let default = Scheduler::default();
-        let count = |max: u32| usize::try_from(max).ok().and_then(NonZeroUsize::new);
-        Scheduler {
-            connection,
-            heartbeat_interval: cx.positive(&at("heartbeat_interval"), heartbeat_interval),
-            commands_in_flight_max: count(commands_in_flight_max).unwrap_or(default.commands_in_flight_max),
-            starts_in_flight_max: count(starts_in_flight_max).unwrap_or(default.starts_in_flight_max),
-            start_reply_wait: cx.positive(&at("start_reply_wait"), start_reply_wait),
         }
     }
 }
@@ -311,8 +345,8 @@ struct Credentials {
 }
 
 impl Credentials {
-    fn resolve(self, token: Option<Secret>, password: Option<Secret>, cx: &mut Resolver<'_>) -> NatsAuth {
-        let at = |key: &str| join("nats.scheduler", key);
+    fn resolve(self, path: &str, token: Option<Secret>, password: Option<Secret>, cx: &mut Resolver<'_>) -> NatsAuth {
+        let at = |key: &str| join(path, key);
         let creds_file = self.creds_file.map(|file| cx.file_of(&at("creds_file"), file, FileKind::NatsCredentials));
         let nkey_seed_file =
             self.nkey_seed_file.map(|file| cx.file_of(&at("nkey_seed_file"), file, FileKind::NkeySeed));

@@ -13,7 +13,7 @@ use crate::admin::{AdminPort, Check};
 use crate::control::ControlState;
 use crate::control::port::ConfigPort;
 use crate::daemon::sections::Shared;
-use crate::plugin::{Health, PluginState};
+use crate::plugin::{Health, PluginSet, PluginState};
 use crate::reload::{Outcome, ReloadOutcome, ReloadStatus, Reloader, Trigger};
 use crate::telemetry::metrics::Metrics;
 
@@ -214,6 +214,12 @@ fn control_state(state: ControlState) -> &'static str {
     }
 }
 
+fn plugin_counts(metrics: &mut Metrics, plugins: &PluginSet) {
+    for count in plugins.plugins().iter().flat_map(|plugin| plugin.counts()) {
+        metrics.counter_with(count.name, &count.labels, count.value);
+    }
+}
+
 fn metrics(shared: &Shared) -> String {
     let mut metrics = Metrics::default();
     let status: ReloadStatus = shared.reload_status();
@@ -248,6 +254,7 @@ fn metrics(shared: &Shared) -> String {
         for (state, number) in by_state {
             metrics.gauge_with("workloads", &[("state", &state)], number);
         }
+        plugin_counts(&mut metrics, &host.workloads().plugins());
     }
     let live = shared.live();
     if let Some(http) = &live.http {

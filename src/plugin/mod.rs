@@ -91,6 +91,11 @@ pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
         Box::pin(futures::future::ready(Err(AttachError::NoCalls(self.id()))))
     }
 
+    /// What it has counted since it is on, for metrics.
+    fn counts(&self) -> Vec<PluginCount> {
+        Vec::new()
+    }
+
     /// Whether it can do its work now.
     fn health(&self) -> Health;
 
@@ -101,6 +106,15 @@ pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
 
     /// The workload is gone and its bindings are dropped. Harmless when repeated or when nothing was bound.
     fn unbind(&self, workload: &WorkloadId);
+}
+
+/// One series of a counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PluginCount {
+    /// One of the metrics that `telemetry` lists.
+    pub(crate) name: &'static str,
+    pub(crate) labels: Vec<(&'static str, &'static str)>,
+    pub(crate) value: u64,
 }
 
 /// One component that uses a plugin.

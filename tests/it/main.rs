@@ -41,5 +41,8 @@ mod control;
 /// TLS of the ingress: who gets in, what they are shown, and files that are replaced under load.
 mod tls;
 
+/// Messages: between components, over NATS, and while both are reloaded.
+mod messaging;
+
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;

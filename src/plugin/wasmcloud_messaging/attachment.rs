@@ -10,8 +10,9 @@ use tracing::{info, warn};
 
 use super::broker::Wiring;
 use super::entry::Wishes;
-use super::inbox::{Inbox, Side, Tap};
-use super::{Access, Shared, glue};
+use super::inbox::{Handler, Inbox, Side};
+use super::tap::Tap;
+use super::{Access, Shared, glue, glue_p3, is_async};
 use crate::error::Chain;
 use crate::plugin::guest::{Attach, AttachError, Attachment, GuestTarget};
 use crate::task;
@@ -51,8 +52,7 @@ impl Subscribed {
             warn!(workload.id = %id, component = %component, key, value = text, "setting cannot be read and counts as not made");
         }
         check_denied(&wishes, &access)?;
-        let shape = |source| AttachError::Shape { export: "wasmcloud:messaging/handler@0.2.0", source };
-        let handler = glue::handler(&attach.pre).map_err(shape)?;
+        let handler = handler_of(&attach)?;
         let wiring = wire(&wishes, &attach, &access);
         if wiring.subjects.is_empty() {
             info!(workload.id = %id, component = %component, "no subscriptions: nothing is delivered to its handler");
@@ -67,7 +67,8 @@ impl Subscribed {
                 Inbox::new(key, shared.tenant(&attach.workload_id), gates, Arc::clone(&shared.outcomes))
             });
             let side = Side::new(inbox, wiring.clone(), handler, wishes.admission_wait);
-            let subscribed = Arc::new(Self { attach, wishes, side, turn: tokio::sync::Mutex::default(), taps: Mutex::default() });
+            let subscribed =
+                Arc::new(Self { attach, wishes, side, turn: tokio::sync::Mutex::default(), taps: Mutex::default() });
             registry.attachments.retain(|attachment| attachment.strong_count() > 0);
             registry.attachments.push(Arc::downgrade(&subscribed));
             shared.limit(&registry, &access);
@@ -87,7 +88,8 @@ impl Subscribed {
         loop {
             let access = shared.facade.live();
             let wiring = wire(&self.wishes, &self.attach, &access);
-            let is_there = |taps: &Taps| taps.is_closed || taps.live.as_ref().is_some_and(|tap| tap.is(&access.link, &wiring));
+            let is_there =
+                |taps: &Taps| taps.is_closed || taps.live.as_ref().is_some_and(|tap| tap.is(&access.link, &wiring));
             if is_there(&self.taps()) {
                 return Ok(());
             }
@@ -158,6 +160,21 @@ impl Subscribed {
         let wished = self.wishes.max_in_flight.map_or(width, usize::from);
         self.side.inbox().gate.set_width(width.min(wished));
     }
+}
+
+/// The newer of the handlers that a component exports.
+fn handler_of(attach: &Attach) -> Result<Arc<dyn Handler>, AttachError> {
+    let is_async = attach.exports.iter().any(is_async);
+    if is_async && !attach.exports.iter().all(super::is_async) {
+        let (id, component) = (&attach.workload_id, &attach.component);
+        warn!(workload.id = %id, component = %component, "two versions of the handler are exported: the newer one is called");
+    }
+    let (handler, export) = if is_async {
+        (glue_p3::handler(&attach.pre), "wasmcloud:messaging/handler@0.3.0")
+    } else {
+        (glue::handler(&attach.pre), "wasmcloud:messaging/handler@0.2.0")
+    };
+    handler.map_err(|source| AttachError::Shape { export, source })
 }
 
 /// What `wishes` come to.

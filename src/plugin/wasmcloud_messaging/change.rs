@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::attachment::Subscribed;
-use super::inbox::Tap;
+use super::tap::Tap;
 use super::{Access, Shared};
 use crate::plugin::guest::AttachError;
 use crate::plugin::{NotReady, Retiring, Swap};

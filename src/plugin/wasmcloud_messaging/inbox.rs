@@ -15,16 +15,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream::select_all;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::admission::{Gate, Place};
-use super::broker::{BrokerError, Incoming, Link, Message, Wiring};
+use super::broker::{Message, Wiring};
 use super::outcome::{Outcome, Outcomes, Seldom};
 use super::tenant::Tenant;
 use crate::nats::handover::{Fingerprint, Handover};
@@ -104,17 +101,6 @@ struct Taken {
     side: Arc<Side>,
 }
 
-/// The subscriptions of one side at one broker. Dropped, they end at once.
-#[derive(Debug)]
-pub(super) struct Tap {
-    pub(super) link: Link,
-    pub(super) wiring: Wiring,
-    side: Arc<Side>,
-    number: u64,
-    leave: Shutdown,
-    reader: Option<JoinHandle<Option<()>>>,
-}
-
 impl Inbox {
     pub(super) fn new(
         (workload, component): (WorkloadId, ComponentName),
@@ -137,12 +123,23 @@ impl Inbox {
         }
     }
 
+    /// A subscription that is about to be made, known before anything can come through it.
+    pub(super) fn add_tap(&self, group: Option<String>) -> u64 {
+        let number = self.last_tap.fetch_add(1, Ordering::Relaxed);
+        self.overlap().taps.push((number, group));
+        number
+    }
+
+    pub(super) fn remove_tap(&self, tap: u64) {
+        self.overlap().taps.retain(|(number, _group)| *number != tap);
+    }
+
     fn overlap(&self) -> MutexGuard<'_, Overlap> {
         self.overlap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether what came through the tap is not the copy of what came through another one.
-    fn is_first(&self, tap: u64, message: &Message) -> bool {
+    pub(super) fn is_first(&self, tap: u64, message: &Message) -> bool {
         let mut overlap = self.overlap();
         let Overlap { taps, handover } = &mut *overlap;
         let group = taps.iter().find(|(number, _group)| *number == tap).and_then(|(_number, group)| group.as_ref());
@@ -213,7 +210,7 @@ impl Side {
     }
 
     fn wiring(&self) -> Wiring {
-        self.wiring.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        copy(&self.wiring)
     }
 
     /// Waits until everything taken on is handled, at the longest to `deadline`, and gives up the rest: how much.
@@ -238,7 +235,7 @@ impl Side {
         self.cut.trigger();
     }
 
-    async fn take(self: &Arc<Self>, message: Message) {
+    pub(super) async fn take(self: &Arc<Self>, message: Message) {
         if let Some(reply_to) = &message.reply_to {
             self.inbox.tenant.expect_reply(reply_to, std::time::Instant::now());
         }
@@ -255,10 +252,9 @@ impl Side {
         loop {
             let shared = {
                 let live = live.borrow_and_update();
-                let same = |live: &&Live| {
-                    Arc::ptr_eq(&live.wiring, &self.wiring)
-                        || *live.wiring.lock().unwrap_or_else(PoisonError::into_inner) == self.wiring()
-                };
+                // One lock after the other: two sides may ask at once, each about the other's.
+                let same =
+                    |live: &&Live| Arc::ptr_eq(&live.wiring, &self.wiring) || copy(&live.wiring) == self.wiring();
                 live.as_ref().filter(same).map(|live| live.receiver.clone())
             };
             if let Some(receiver) = shared.or_else(|| own.borrow_and_update().clone()) {
@@ -310,6 +306,10 @@ impl Side {
     }
 }
 
+fn copy(wiring: &Mutex<Wiring>) -> Wiring {
+    wiring.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
         if self.side.taken.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -341,58 +341,5 @@ async fn dispatch(mut queued: mpsc::Receiver<Taken>) {
             }
             drop(taken);
         }));
-    }
-}
-
-impl Tap {
-    /// Subscribes for `side`; messages are taken from now on. The server may not know of it yet.
-    pub(super) async fn open(side: &Arc<Side>, link: Link, wiring: Wiring) -> Result<Self, BrokerError> {
-        let leave = Shutdown::default();
-        let inbox = side.inbox();
-        let number = inbox.last_tap.fetch_add(1, Ordering::Relaxed);
-        // Known before anything can come through it.
-        inbox.overlap().taps.push((number, wiring.group.clone()));
-        let mut tap = Self { link, wiring, side: Arc::clone(side), number, leave, reader: None };
-        let incoming = tap.link.broker.subscribe(&inbox.workload, &tap.wiring, &tap.leave).await?;
-        let reader = task::spawn_on(&side.workers, "subscriptions", read(Arc::clone(side), number, incoming, tap.leave.clone()));
-        tap.reader = Some(reader);
-        Ok(tap)
-    }
-
-    pub(super) fn is(&self, link: &Link, wiring: &Wiring) -> bool {
-        self.link.is(link) && self.wiring == *wiring
-    }
-
-    /// Unsubscribes without losing what is on its way, at the longest to `deadline`.
-    pub(super) async fn close(mut self, deadline: Instant) {
-        self.leave.trigger();
-        if let Some(reader) = &mut self.reader
-            && timeout_at(deadline, reader).await.is_err()
-        {
-            debug!(workload.id = %self.side.inbox.workload, "subscriptions were cut: the broker did not confirm their end");
-        }
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        if let Some(reader) = &self.reader {
-            reader.abort();
-        }
-        let number = self.number;
-        self.side.inbox.overlap().taps.retain(|(other, _group)| *other != number);
-    }
-}
-
-async fn read(side: Arc<Side>, tap: u64, incoming: Vec<Incoming>, leave: Shutdown) {
-    let mut messages = select_all(incoming);
-    while let Some(message) = messages.next().await {
-        if side.inbox.is_first(tap, &message) {
-            side.take(message).await;
-        }
-    }
-    if !leave.is_triggered() {
-        let Inbox { workload, component, .. } = &*side.inbox;
-        warn!(workload.id = %workload, component = %component, "subscriptions ended: the connection is gone for good");
     }
 }

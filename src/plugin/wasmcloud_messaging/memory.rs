@@ -227,7 +227,7 @@ mod tests {
 
     fn taken(incoming: &mut Incoming) -> Vec<String> {
         let mut taken = Vec::new();
-        while let Some(Some(message)) = incoming.next().now_or_never() {
+        while let Some(Some(message)) = tokio::task::unconstrained(incoming.next()).now_or_never() {
             taken.push(String::from_utf8(message.body.to_vec()).unwrap());
         }
         taken

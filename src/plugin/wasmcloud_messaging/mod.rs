@@ -10,6 +10,7 @@ mod broker;
 mod change;
 mod entry;
 mod glue;
+mod glue_p3;
 mod group;
 mod inbox;
 mod memory;
@@ -17,6 +18,7 @@ mod messenger;
 mod nats;
 mod outcome;
 mod subject;
+mod tap;
 mod tenant;
 
 use std::collections::HashMap;
@@ -38,7 +40,9 @@ use crate::config::{MessagingBackend, MessagingPlugin};
 use crate::nats::DataClient;
 use crate::plugin::builtin::Builtin;
 use crate::plugin::guest::{Attach, Attaching};
-use crate::plugin::{BindError, BindRequest, Binding, Facade, GuestLinker, Health, HostPlugin, Means, Swap};
+use crate::plugin::{
+    BindError, BindRequest, Binding, Facade, GuestLinker, Health, HostPlugin, Means, PluginCount, Swap,
+};
 use crate::types::{ComponentName, WorkloadId};
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -193,18 +197,19 @@ impl HostPlugin for WasmcloudMessaging {
     }
 
     fn world(&self) -> WitWorld {
-        let package = |interfaces: &[&str]| WitInterface {
+        let package = |minor: u64, interfaces: &[&str]| WitInterface {
             namespace: "wasmcloud".to_owned(),
             package: "messaging".to_owned(),
             interfaces: interfaces.iter().map(|&interface| interface.to_owned()).collect(),
-            version: Some(semver::Version::new(0, 2, 0)),
+            version: Some(semver::Version::new(0, minor, 0)),
             ..WitInterface::default()
         };
-        WitWorld { imports: vec![package(&["consumer", "types"])], exports: vec![package(&["handler"])] }
+        let both = |interfaces: &[&str]| vec![package(2, interfaces), package(3, interfaces)];
+        WitWorld { imports: both(&["consumer", "types"]), exports: both(&["handler"]) }
     }
 
     fn link(&self, linker: &mut GuestLinker, import: &ImportName) -> wasmtime::Result<()> {
-        glue::link(linker, import)
+        if is_async(import) { glue_p3::link(linker, import) } else { glue::link(linker, import) }
     }
 
     fn bind(&self, request: &BindRequest<'_>) -> Result<Binding, BindError> {
@@ -225,6 +230,15 @@ impl HostPlugin for WasmcloudMessaging {
         Box::pin(async move { Subscribed::attach(shared, attach).await.map(|subscribed| subscribed as _) })
     }
 
+    fn counts(&self) -> Vec<PluginCount> {
+        let counts = self.0.outcomes.counts();
+        let count =
+            |(outcome, value)| PluginCount { name: "messaging_messages", labels: vec![("outcome", outcome)], value };
+        let shed = counts.iter().find(|(outcome, _)| *outcome == "shed").map_or(0, |(_, value)| *value);
+        let shed = PluginCount { name: "messaging_admission_shed", labels: Vec::new(), value: shed };
+        counts.into_iter().map(count).chain([shed]).collect()
+    }
+
     fn health(&self) -> Health {
         let access = self.0.facade.live();
         match &access.data {
@@ -236,6 +250,11 @@ impl HostPlugin for WasmcloudMessaging {
     fn unbind(&self, workload: &WorkloadId) {
         self.0.memory.forget(workload);
     }
+}
+
+/// Whether it is of the version in which bodies are streams.
+fn is_async(name: &ImportName) -> bool {
+    name.version.as_ref().is_some_and(|version| version.minor >= 3)
 }
 
 fn as_usize(number: NonZeroU32) -> usize {

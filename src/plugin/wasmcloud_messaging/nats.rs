@@ -61,8 +61,8 @@ struct Recent {
 ///
 /// The client forgets a subscription at its next turn after it has told the server, whatever the server has sent until
 /// then. But it keeps one that is to end after so many messages until they are there, and so does the server: if that
-/// number is larger than what is on its way, nothing is lost. Under load it is soon reached; without, less and less is
-/// asked for, until nothing has come for a while and the end loses nothing.
+/// number is larger than what is on its way, nothing is lost. Under load it is soon reached; otherwise it is set anew by
+/// what came lately, until nothing has come for a while and the end loses nothing.
 struct Leaving {
     /// Read already, so that what was delivered is known.
     buffered: VecDeque<async_nats::Message>,
@@ -156,12 +156,22 @@ impl Subscription {
         ready
     }
 
-    async fn begin_leaving(&mut self) {
-        let buffered = self.read_ready();
+    /// More than can be on its way, by what came lately; 0 if nothing did for a while.
+    fn twice_lately(&self, buffered: &VecDeque<async_nats::Message>) -> u64 {
+        if buffered.is_empty() && self.recent.is_quiet() {
+            return 0;
+        }
         let Recent { count, before, .. } = self.recent;
         let lately = count.max(before).saturating_add(u64::try_from(buffered.len()).unwrap_or(u64::MAX));
-        let is_quiet = buffered.is_empty() && self.recent.is_quiet();
-        let last_messages = if is_quiet { 0 } else { LAST_MESSAGES.saturating_add(lately.saturating_mul(2)) };
+        lately.max(1).saturating_mul(2)
+    }
+
+    async fn begin_leaving(&mut self) {
+        let buffered = self.read_ready();
+        let last_messages = match self.twice_lately(&buffered) {
+            0 => 0,
+            some => some.saturating_add(LAST_MESSAGES),
+        };
         self.leaving = Some(Leaving { buffered, last_messages, until: Instant::now() + STEP, is_over: false });
         self.ask_for_last(last_messages).await;
     }
@@ -201,11 +211,11 @@ impl Subscription {
                 Err(_elapsed) if last_messages == 0 => return None,
                 Err(_elapsed) => {
                     let ready = self.read_ready();
-                    let is_quiet = ready.is_empty() && self.recent.is_quiet();
+                    let last_messages = self.twice_lately(&ready);
                     if let Some(leaving) = &mut self.leaving {
                         leaving.buffered = ready;
                     }
-                    self.ask_for_last(if is_quiet { 0 } else { last_messages / 4 }).await;
+                    self.ask_for_last(last_messages).await;
                 }
             }
         }
@@ -251,7 +261,9 @@ impl Broker for NatsBroker {
             sleep(REFUSAL_DELAY).await;
             match self.data.nats().refused_of(&wiring.subjects).first() {
                 None => Ok(()),
-                Some(subject) => Err(BrokerError::Other(format!("the NATS server refuses the subscription '{subject}'"))),
+                Some(subject) => {
+                    Err(BrokerError::Other(format!("the NATS server refuses the subscription '{subject}'")))
+                }
             }
         }
         .boxed()
