@@ -86,6 +86,8 @@ pub(super) struct Side {
     own: watch::Sender<Option<Receiver>>,
     queue: mpsc::Sender<Taken>,
     taken: AtomicUsize,
+    /// Open taps: more may come through each, also through one that a reload has replaced and that is leaving.
+    taps: AtomicUsize,
     idle: Notify,
     /// Where guests run: a reload subscribes from elsewhere.
     workers: Handle,
@@ -172,6 +174,7 @@ impl Side {
             own: watch::Sender::default(),
             queue,
             taken: AtomicUsize::new(0),
+            taps: AtomicUsize::new(0),
             idle: Notify::new(),
             workers: Handle::current(),
             cut: Shutdown::default(),
@@ -213,13 +216,22 @@ impl Side {
         copy(&self.wiring)
     }
 
-    /// Waits until everything taken on is handled, at the longest to `deadline`, and gives up the rest: how much.
+    pub(super) fn tap_opened(&self) {
+        self.taps.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn tap_closed(&self) {
+        self.taps.fetch_sub(1, Ordering::SeqCst);
+        self.idle.notify_waiters();
+    }
+
+    /// Waits until nothing more can come and everything taken on is handled, at the longest to `deadline`, and gives up the rest: how much.
     pub(super) async fn drain(&self, deadline: Instant) -> usize {
         let idle = async {
             loop {
                 let mut notified = std::pin::pin!(self.idle.notified());
                 notified.as_mut().enable();
-                if self.taken() == 0 {
+                if self.taps.load(Ordering::SeqCst) == 0 && self.taken() == 0 {
                     return;
                 }
                 notified.await;

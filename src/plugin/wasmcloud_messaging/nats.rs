@@ -14,13 +14,15 @@ use crate::nats::{ConnectionState, DataClient};
 use crate::task::Shutdown;
 use crate::types::WorkloadId;
 
-/// A subscription on which nothing came for this long has nothing on its way: a round trip around the world is shorter.
-const QUIET: Duration = Duration::from_millis(100);
+/// A subscription on which nothing came for this long has nothing on its way, or will not have in the moment in which
+/// it ends: also on a machine that is slow to read.
+const QUIET: Duration = Duration::from_secs(1);
 
-/// How long a leaving subscription waits for its last messages before it asks for fewer.
-const STEP: Duration = Duration::from_millis(250);
+/// For how long messages are counted to know how many may be on their way: a round trip around the world is shorter,
+/// and twice that is asked for.
+const STRETCH: Duration = Duration::from_millis(250);
 
-/// What a leaving subscription still takes at first, beside twice what came within [`QUIET`].
+/// What a leaving subscription still takes, beside twice what came within [`STRETCH`].
 const LAST_MESSAGES: u64 = 64;
 
 /// For the server to answer a question on a connection that may publish to its own inbox.
@@ -49,7 +51,7 @@ struct Subscription {
 /// How much came lately.
 #[derive(Debug, Clone, Copy)]
 struct Recent {
-    /// Of the current stretch of time, at least as long as [`QUIET`].
+    /// Of the current stretch of time, at least as long as [`STRETCH`].
     since: Instant,
     count: u64,
     /// Of the stretch before.
@@ -61,13 +63,13 @@ struct Recent {
 ///
 /// The client forgets a subscription at its next turn after it has told the server, whatever the server has sent until
 /// then. But it keeps one that is to end after so many messages until they are there, and so does the server: if that
-/// number is larger than what is on its way, nothing is lost. Under load it is soon reached; otherwise it is set anew by
-/// what came lately, until nothing has come for a while and the end loses nothing.
+/// number is larger than what is on its way, nothing is lost. Under load it is soon reached; otherwise nothing comes for
+/// a while, and then the end loses nothing.
 struct Leaving {
     /// Read already, so that what was delivered is known.
     buffered: VecDeque<async_nats::Message>,
-    last_messages: u64,
-    until: Instant,
+    /// Told to end at once: for the server to confirm that.
+    until: Option<Instant>,
     is_over: bool,
 }
 
@@ -103,8 +105,8 @@ impl NatsBroker {
 impl Recent {
     fn count_one(&mut self, now: Instant) {
         let stretch = now.duration_since(self.since);
-        if stretch > QUIET {
-            let before = if stretch <= QUIET * 2 { self.count } else { 0 };
+        if stretch > STRETCH {
+            let before = if stretch <= STRETCH * 2 { self.count } else { 0 };
             *self = Self { since: now, count: 0, before, last: self.last };
         }
         self.count = self.count.saturating_add(1);
@@ -156,36 +158,25 @@ impl Subscription {
         ready
     }
 
-    /// More than can be on its way, by what came lately; 0 if nothing did for a while.
-    fn twice_lately(&self, buffered: &VecDeque<async_nats::Message>) -> u64 {
-        if buffered.is_empty() && self.recent.is_quiet() {
-            return 0;
-        }
-        let Recent { count, before, .. } = self.recent;
-        let lately = count.max(before).saturating_add(u64::try_from(buffered.len()).unwrap_or(u64::MAX));
-        lately.max(1).saturating_mul(2)
-    }
-
     async fn begin_leaving(&mut self) {
         let buffered = self.read_ready();
-        let last_messages = match self.twice_lately(&buffered) {
-            0 => 0,
-            some => some.saturating_add(LAST_MESSAGES),
-        };
-        self.leaving = Some(Leaving { buffered, last_messages, until: Instant::now() + STEP, is_over: false });
-        self.ask_for_last(last_messages).await;
+        let is_quiet = buffered.is_empty() && self.recent.is_quiet();
+        let Recent { count, before, .. } = self.recent;
+        let lately = count.max(before).saturating_add(u64::try_from(buffered.len()).unwrap_or(u64::MAX));
+        let last_messages = lately.saturating_mul(2).saturating_add(LAST_MESSAGES);
+        self.leaving = Some(Leaving { buffered, until: None, is_over: false });
+        self.end_after(if is_quiet { 0 } else { last_messages }).await;
     }
 
     /// Ends after so many messages more; at once if none.
-    async fn ask_for_last(&mut self, last_messages: u64) {
+    async fn end_after(&mut self, last_messages: u64) {
         let told = match last_messages {
             _ if !self.data.nats().is_connected() => false,
             0 => self.subscriber.drain().await.is_ok(),
             more => self.subscriber.unsubscribe_after(self.received.saturating_add(more)).await.is_ok(),
         };
         if let Some(leaving) = &mut self.leaving {
-            leaving.last_messages = last_messages;
-            leaving.until = Instant::now() + STEP;
+            leaving.until = (last_messages == 0).then(|| Instant::now() + STRETCH);
             // Without a connection nothing is on its way, and the next one must not bring the subscription back.
             leaving.is_over |= !told;
         }
@@ -200,23 +191,16 @@ impl Subscription {
             if leaving.is_over {
                 return None;
             }
-            let (until, last_messages) = (leaving.until, leaving.last_messages);
-            match timeout_at(until, self.subscriber.next()).await {
+            let until = leaving.until;
+            match timeout_at(until.unwrap_or_else(|| Instant::now() + STRETCH), self.subscriber.next()).await {
                 Ok(Some(message)) => {
                     self.received = self.received.saturating_add(1);
                     return Some(message);
                 }
                 Ok(None) => return None,
-                // Told to end at once, and the server has not said anything for a while.
-                Err(_elapsed) if last_messages == 0 => return None,
-                Err(_elapsed) => {
-                    let ready = self.read_ready();
-                    let last_messages = self.twice_lately(&ready);
-                    if let Some(leaving) = &mut self.leaving {
-                        leaving.buffered = ready;
-                    }
-                    self.ask_for_last(last_messages).await;
-                }
+                Err(_elapsed) if until.is_some() => return None,
+                Err(_elapsed) if self.recent.is_quiet() => self.end_after(0).await,
+                Err(_elapsed) => {}
             }
         }
     }

@@ -29,6 +29,7 @@ impl Tap {
         let leave = Shutdown::default();
         let inbox = side.inbox();
         let number = inbox.add_tap(wiring.group.clone());
+        side.tap_opened();
         let mut tap = Self { link, wiring, side: Arc::clone(side), number, leave, reader: None };
         let incoming = tap.link.broker.subscribe(&inbox.workload, &tap.wiring, &tap.leave).await?;
         let reader = task::spawn_on(
@@ -61,6 +62,7 @@ impl Drop for Tap {
             reader.abort();
         }
         self.side.inbox().remove_tap(self.number);
+        self.side.tap_closed();
     }
 }
 
