@@ -62,7 +62,7 @@ pub(crate) enum StartError {
         cause: BindError,
     },
     #[error("component '{component}' exports '{export}' which nothing calls: enable [plugins.{plugin}]")]
-    NotCalled { component: ComponentName, export: ImportName, plugin: &'static str },
+    NotCalled { component: ComponentName, export: String, plugin: &'static str },
     #[error("plugin '{plugin}' failed to attach component '{component}'")]
     Attach {
         plugin: &'static str,

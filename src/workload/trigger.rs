@@ -59,7 +59,7 @@ impl Workloads {
             let Some(plugin) = plugins.caller_of(export) else {
                 match PluginSet::caller_suggested(export) {
                     Some(plugin) if !entries.is_empty() => {
-                        let (component, export) = (component.name.clone(), export.clone());
+                        let (component, export) = (component.name.clone(), export.to_string());
                         return Err(StartError::NotCalled { component, export, plugin });
                     }
                     Some(_) | None => continue,

@@ -225,7 +225,8 @@ impl Side {
         self.idle.notify_waiters();
     }
 
-    /// Waits until nothing more can come and everything taken on is handled, at the longest to `deadline`, and gives up the rest: how much.
+    /// Waits until nothing more can come and everything taken on is handled, at the longest to `deadline`, and gives up
+    /// the rest: how much.
     pub(super) async fn drain(&self, deadline: Instant) -> usize {
         let idle = async {
             loop {

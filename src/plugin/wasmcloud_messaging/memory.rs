@@ -48,8 +48,8 @@ struct Subscriber {
     number: u64,
     pattern: String,
     group: Option<String>,
-    /// Bounded by the bus's count.
-    queue: mpsc::UnboundedSender<Queued>,
+    /// Takes as many as the bus lets wait.
+    queue: mpsc::Sender<Queued>,
 }
 
 /// A message that nobody has taken yet.
@@ -102,7 +102,7 @@ impl Bus {
         counted.map_err(|_full| BrokerError::QueueFull)?;
         for subscriber in &chosen {
             // A subscriber that is just leaving drops it, which counts it out.
-            let _leaving = subscriber.queue.send(Queued(message.clone(), Arc::clone(self)));
+            let _leaving = subscriber.queue.try_send(Queued(message.clone(), Arc::clone(self)));
         }
         Ok(chosen.len())
     }
@@ -143,7 +143,7 @@ impl Broker for MemoryBroker {
     ) -> Answer<'a, Vec<Incoming>> {
         let bus = self.bus(who);
         let subscribe = |pattern: &String| {
-            let (queue, queued) = mpsc::unbounded_channel();
+            let (queue, queued) = mpsc::channel(QUEUED_MAX);
             let number = bus.number();
             let (pattern, group) = (pattern.clone(), wiring.group.clone());
             bus.parties().subscribers.push(Subscriber { number, pattern, group, queue });
