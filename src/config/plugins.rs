@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
+use crate::config::messaging::{FileMessaging, MessagingPlugin};
 use crate::config::path::index;
 use crate::config::resolve::Resolver;
 
@@ -19,6 +20,8 @@ pub struct Plugins {
     pub wasi_logging: Option<LoggingPlugin>,
     /// `[plugins.wasi-keyvalue]`
     pub wasi_keyvalue: Option<KeyvaluePlugin>,
+    /// `[plugins.wasmcloud-messaging]`
+    pub wasmcloud_messaging: Option<MessagingPlugin>,
 }
 
 /// `[plugins.wasi-config]`: memory is the one backend so far.
@@ -70,7 +73,6 @@ pub(crate) struct FilePlugins {
     #[schemars(extend("x-washlet-todo" = true))]
     pub(super) wasi_blobstore: Option<FileBlobstore>,
     /// Messages by subject.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) wasmcloud_messaging: Option<FileMessaging>,
     /// Queries to PostgreSQL.
     #[schemars(extend("x-washlet-todo" = true))]
@@ -195,39 +197,6 @@ pub(super) enum FileBlobstoreBackend {
     S3,
 }
 
-/// `[plugins.wasmcloud-messaging]`: messages by subject.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-washlet-reload" = "live"))]
-pub(crate) struct FileMessaging {
-    /// Whether the plugin is on.
-    pub(super) enabled: bool,
-    /// What carries the messages.
-    pub(super) backend: FileMessagingBackend,
-    /// Subjects that components can neither publish nor subscribe to.
-    pub(super) deny_subjects: Vec<String>,
-    /// Who shares messages: the replicas of a deployment, or nobody.
-    pub(super) queue_group: FileQueueGroup,
-    /// Messages in flight, host-wide. 0: derived from engine.max_instances.
-    pub(super) max_in_flight: u32,
-    /// Messages in flight per component. 0: a quarter of the above.
-    pub(super) max_in_flight_per_component: u32,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum FileMessagingBackend {
-    Memory,
-    Nats,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum FileQueueGroup {
-    Deployment,
-    Workload,
-}
-
 /// `[plugins.wasmcloud-postgres]`: queries to PostgreSQL.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -311,19 +280,6 @@ impl Default for FileBlobstore {
     }
 }
 
-impl Default for FileMessaging {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            backend: FileMessagingBackend::Memory,
-            deny_subjects: ["runtime.>", "$SYS.>", "$JS.>", "_INBOX.>"].map(str::to_owned).to_vec(),
-            queue_group: FileQueueGroup::Deployment,
-            max_in_flight: 0,
-            max_in_flight_per_component: 0,
-        }
-    }
-}
-
 impl Default for FilePostgres {
     fn default() -> Self {
         Self { enabled: true, url: None, url_file: None }
@@ -351,7 +307,7 @@ impl FilePlugins {
             wasi_logging,
             wasi_keyvalue,
             wasi_blobstore: _,
-            wasmcloud_messaging: _,
+            wasmcloud_messaging,
             wasmcloud_postgres: _,
             wasmcloud_secrets: _,
             wasi_otel: _,
@@ -361,6 +317,7 @@ impl FilePlugins {
             wasi_config: wasi_config.filter(|plugin| plugin.enabled).map(|_defaults_only| ConfigPlugin {}),
             wasi_logging: wasi_logging.filter(|plugin| plugin.enabled).map(|_no_settings| LoggingPlugin {}),
             wasi_keyvalue: wasi_keyvalue.and_then(|plugin| plugin.resolve(cx)),
+            wasmcloud_messaging: wasmcloud_messaging.and_then(|plugin| plugin.resolve(cx)),
         }
     }
 }

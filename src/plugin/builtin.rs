@@ -8,6 +8,7 @@ use crate::nats::{DataClient, DataClientId};
 use crate::plugin::wasi_config::WasiConfig;
 use crate::plugin::wasi_keyvalue::WasiKeyvalue;
 use crate::plugin::wasi_logging::WasiLogging;
+use crate::plugin::wasmcloud_messaging::WasmcloudMessaging;
 use crate::plugin::{HostPlugin, Means, SetChange, Swap};
 
 /// A plugin of this crate.
@@ -33,6 +34,7 @@ pub(super) struct Builtins {
     wasi_config: Option<Enabled<WasiConfig>>,
     wasi_keyvalue: Option<Enabled<WasiKeyvalue>>,
     wasi_logging: Option<Enabled<WasiLogging>>,
+    wasmcloud_messaging: Option<Enabled<WasmcloudMessaging>>,
 }
 
 /// A plugin that is on, and the settings it has once its set is live.
@@ -47,29 +49,37 @@ struct Enabled<P: Builtin> {
 impl Builtins {
     /// Those that `settings` ask for: kept from `previous` where they are there already.
     pub(super) fn build(settings: &Plugins, means: &Means, previous: &Self, change: &mut SetChange) -> Self {
-        let Plugins { wasi_config, wasi_logging, wasi_keyvalue } = settings;
+        let Plugins { wasi_config, wasi_logging, wasi_keyvalue, wasmcloud_messaging } = settings;
+        let messaging = previous.wasmcloud_messaging.as_ref();
         Self {
             wasi_config: carry(wasi_config.as_ref(), means, previous.wasi_config.as_ref(), change),
             wasi_keyvalue: carry(wasi_keyvalue.as_ref(), means, previous.wasi_keyvalue.as_ref(), change),
             wasi_logging: carry(wasi_logging.as_ref(), means, previous.wasi_logging.as_ref(), change),
+            wasmcloud_messaging: carry(wasmcloud_messaging.as_ref(), means, messaging, change),
         }
     }
 
     /// Whether one of them would use the connection of the data plane.
     pub(super) fn use_nats(settings: &Plugins) -> bool {
-        let Plugins { wasi_config, wasi_logging, wasi_keyvalue } = settings;
+        let Plugins { wasi_config, wasi_logging, wasi_keyvalue, wasmcloud_messaging } = settings;
         wasi_config.as_ref().is_some_and(WasiConfig::uses_nats)
             || wasi_logging.as_ref().is_some_and(WasiLogging::uses_nats)
             || wasi_keyvalue.as_ref().is_some_and(WasiKeyvalue::uses_nats)
+            || wasmcloud_messaging.as_ref().is_some_and(WasmcloudMessaging::uses_nats)
     }
 
     /// In order of their ids.
     pub(super) fn plugins(&self) -> Vec<Arc<dyn HostPlugin>> {
-        let Self { wasi_config, wasi_keyvalue, wasi_logging } = self;
-        [as_plugin(wasi_config.as_ref()), as_plugin(wasi_keyvalue.as_ref()), as_plugin(wasi_logging.as_ref())]
-            .into_iter()
-            .flatten()
-            .collect()
+        let Self { wasi_config, wasi_keyvalue, wasi_logging, wasmcloud_messaging } = self;
+        [
+            as_plugin(wasi_config.as_ref()),
+            as_plugin(wasi_keyvalue.as_ref()),
+            as_plugin(wasi_logging.as_ref()),
+            as_plugin(wasmcloud_messaging.as_ref()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Every one, on or off, with default settings: what could be enabled.
@@ -78,6 +88,7 @@ impl Builtins {
             wasi_config: Some(Default::default()),
             wasi_logging: Some(Default::default()),
             wasi_keyvalue: Some(Default::default()),
+            wasmcloud_messaging: Some(Default::default()),
         };
         Self::build(&settings, &Means::default(), &Self::default(), &mut SetChange::default())
     }

@@ -60,6 +60,17 @@ impl PluginSet {
         self.plugins.iter().find(|plugin| plugin.serves(import))
     }
 
+    /// The plugin that calls `export` of guests exactly as the component spells it.
+    pub(crate) fn caller_of(&self, export: &ImportName) -> Option<&Arc<dyn HostPlugin>> {
+        self.plugins.iter().find(|plugin| plugin.calls(export))
+    }
+
+    /// The id of the built-in plugin that would call `export` if it were enabled.
+    pub(crate) fn caller_suggested(export: &ImportName) -> Option<&'static str> {
+        let plugins = Builtins::catalogue().plugins();
+        plugins.iter().find(|plugin| plugin.calls(export)).map(|plugin| plugin.id())
+    }
+
     /// All of them, in order of their ids.
     pub(crate) fn plugins(&self) -> &[Arc<dyn HostPlugin>] {
         &self.plugins
@@ -183,6 +194,7 @@ mod tests {
             wasi_config: Some(ConfigPlugin::default()),
             wasi_logging: Some(LoggingPlugin::default()),
             wasi_keyvalue: Some(KeyvaluePlugin::default()),
+            wasmcloud_messaging: None,
         }
     }
 

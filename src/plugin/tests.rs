@@ -20,6 +20,7 @@ fn plugins(allow_buckets: &[&str]) -> Plugins {
         wasi_config: Some(ConfigPlugin::default()),
         wasi_logging: Some(LoggingPlugin::default()),
         wasi_keyvalue: Some(KeyvaluePlugin { allow_buckets, ..KeyvaluePlugin::default() }),
+        wasmcloud_messaging: None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! what the router does.
 
 pub(crate) mod binding;
+mod guest;
 pub(crate) mod http;
 mod http_p2;
 mod http_p3;
@@ -17,6 +18,7 @@ pub(crate) mod route;
 pub(crate) mod start;
 mod statics;
 pub(crate) mod table;
+mod trigger;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::artifact::{ArtifactError, ArtifactRequest, Artifacts};
@@ -14,12 +15,14 @@ use crate::engine::plan::{self, MissingImports, Offers, PluginImport};
 use crate::engine::stdio::GuestLog;
 use crate::engine::{Bindings, ItemCtx};
 use crate::error::Blame;
+use crate::plugin::guest::AttachError;
 use crate::plugin::{BindError, BindRequest, PluginSet};
 use crate::types::{ComponentName, ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
 use crate::workload::http::{HttpBinding, HttpTarget as _};
 use crate::workload::route::Route;
+use crate::workload::trigger::Trigger;
 use crate::workload::{Settings, Workloads};
 
 /// Why a workload does not start; the text is what the operator and people read.
@@ -58,6 +61,15 @@ pub(crate) enum StartError {
         #[source]
         cause: BindError,
     },
+    #[error("component '{component}' exports '{export}' which nothing calls: enable [plugins.{plugin}]")]
+    NotCalled { component: ComponentName, export: String, plugin: &'static str },
+    #[error("plugin '{plugin}' failed to attach component '{component}'")]
+    Attach {
+        plugin: &'static str,
+        component: ComponentName,
+        #[source]
+        cause: AttachError,
+    },
     /// It goes on in the background, for the next try.
     #[error("not pulled and compiled within {}, trying on", humantime::format_duration(*.0))]
     NotInTime(Duration),
@@ -74,7 +86,7 @@ impl StartError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Pull { cause, .. } => cause.blame(),
-            Self::NotInTime(_) => Blame::Remote,
+            Self::NotInTime(_) | Self::Attach { cause: AttachError::Unreachable(_), .. } => Blame::Remote,
             Self::Panicked | Self::HostStopping => Blame::Host,
             Self::NotImplemented(_)
             | Self::DuplicateComponent(_)
@@ -82,7 +94,9 @@ impl StartError {
             | Self::Compile { .. }
             | Self::Missing(_)
             | Self::Link { .. }
-            | Self::Bind { .. } => Blame::Workload,
+            | Self::Bind { .. }
+            | Self::NotCalled { .. }
+            | Self::Attach { .. } => Blame::Workload,
         }
     }
 }
@@ -120,14 +134,30 @@ pub(crate) struct Assembled {
     pub(crate) served: Vec<(&'static str, ImportName)>,
     /// Set if a component takes requests.
     pub(crate) route: Option<Routed>,
+    /// Components that plugins call.
+    pub(super) triggers: Vec<Trigger>,
     /// Kept so that what another component of the workload is bound to lives as long as the workload.
     _items: Vec<Item>,
 }
 
 impl Assembled {
-    /// Requests that its route is working on.
+    /// Calls of its components that are not over.
     pub(crate) fn in_flight(&self) -> usize {
-        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight())
+        let called: usize = self.triggers.iter().map(Trigger::in_flight).sum();
+        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight()).saturating_add(called)
+    }
+
+    /// Lets its work in flight end by `deadline`; says how many calls were cut. `goes_on`: another version of the same
+    /// workload takes over what plugins deliver.
+    pub(super) async fn drain(&self, deadline: Instant, goes_on: bool) -> usize {
+        let requests = async {
+            match &self.route {
+                Some((_binding, route)) => route.drain(deadline).await,
+                None => 0,
+            }
+        };
+        let (requests, called) = tokio::join!(requests, self.drain_triggers(deadline, goes_on));
+        requests.saturating_add(called)
     }
 }
 
@@ -144,9 +174,9 @@ pub(crate) type Routed = (HttpBinding, Arc<Route>);
 
 /// One component, linked and bound.
 #[derive(Debug)]
-struct Item {
-    linked: Arc<Linked>,
-    ctx: Arc<ItemCtx>,
+pub(super) struct Item {
+    pub(super) linked: Arc<Linked>,
+    pub(super) ctx: Arc<ItemCtx>,
 }
 
 /// What can be told from the spec alone.
@@ -166,7 +196,7 @@ pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), StartError> {
 }
 
 impl Workloads {
-    /// Pulls and compiles everything at once, then assembles it.
+    /// Pulls and compiles everything at once, then assembles it and attaches what plugins call.
     pub(crate) async fn build(
         &self,
         id: &WorkloadId,
@@ -178,7 +208,9 @@ impl Workloads {
         let artifacts = &basis.artifacts;
         let compile = spec.components.iter().map(|component| self.compile(component, artifacts, pull));
         let compiled = try_join_all(compile).await?;
-        self.assemble(id, spec, compiled, basis)
+        let assembled = self.assemble(id, spec, compiled, basis)?;
+        assembled.attach(None).await?;
+        Ok(assembled)
     }
 
     async fn compile(
@@ -218,6 +250,7 @@ impl Workloads {
         let memory_limit = settings.limits.memory;
         let mut items = Vec::with_capacity(compiled.len());
         let mut served = Vec::new();
+        let mut triggers = Vec::new();
         for (component, compiled) in spec.components.iter().zip(&compiled) {
             let offers = OffersOf { plugins, entries: &spec.host_interfaces };
             let planned = plan::plan(&component.name, &compiled.inspected, &offers)?;
@@ -236,7 +269,9 @@ impl Workloads {
             served.extend(planned.into_iter().filter_map(|planned| {
                 plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
             }));
-            items.push(Item { linked, ctx: item });
+            let item = Item { linked, ctx: item };
+            triggers.extend(self.triggers_of((id, spec), component, &compiled.inspected.exports, &item, plugins)?);
+            items.push(item);
         }
         let route = self.route_of(id, spec, &items, settings)?;
         Ok(Assembled {
@@ -246,6 +281,7 @@ impl Workloads {
             plugins: Arc::clone(plugins),
             served,
             route,
+            triggers,
             _items: items,
         })
     }

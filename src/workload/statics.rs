@@ -107,10 +107,7 @@ impl Workloads {
     pub(crate) async fn retire_static(&self, adopted: Adopted, deadline: Instant) -> usize {
         let Adopted { old, stopping } = adopted;
         let Some(old) = old else { return 0 };
-        let forced = match &old.route {
-            Some((_binding, route)) => route.drain(deadline).await,
-            None => 0,
-        };
+        let forced = old.drain(deadline, false).await;
         if forced > 0 {
             warn!(workload.id = %old.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }

@@ -58,6 +58,8 @@ mod host;
 
 /// `washlet ctl`: what people see and change in a cluster.
 mod ctl;
+/// Messages: between components, over NATS, and while both are reloaded.
+mod messaging;
 
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;

@@ -185,4 +185,13 @@ impl NatsSubscription {
         let message = tokio::time::timeout(timeout, self.subscriber.next()).await;
         message.expect("a message in time").expect("the subscription lives as long as its client")
     }
+
+    /// The next message, if one comes within `timeout`.
+    pub(crate) async fn try_next(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<async_nats::Message, tokio::time::error::Elapsed> {
+        let message = tokio::time::timeout(timeout, self.subscriber.next()).await?;
+        Ok(message.expect("the subscription lives as long as its client"))
+    }
 }
