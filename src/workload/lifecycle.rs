@@ -13,9 +13,10 @@ use crate::error::{Blame, Chain};
 use crate::task::{self, Backoff, Shutdown};
 use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, WorkloadStatus};
+use crate::workload::error::StartError;
 use crate::workload::http::HttpTarget;
 use crate::workload::route::Route;
-use crate::workload::start::{Assembled, Basis, Pull, StartError, log_started};
+use crate::workload::start::{Assembled, Basis, Pull, log_started};
 use crate::workload::table::{Begin, Entry, Failure, Phase, StartNumber, Stopped};
 use crate::workload::{Waiting, Workloads, status};
 

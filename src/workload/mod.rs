@@ -6,6 +6,7 @@
 //! what the router does.
 
 pub(crate) mod binding;
+mod error;
 mod guest;
 pub(crate) mod http;
 mod http_p2;
@@ -28,8 +29,9 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
+pub(crate) use error::StartError;
 pub(crate) use relink::{RelinkError, Relinked, Replaced};
-pub(crate) use start::{Assembled, Basis, Pull, StartError};
+pub(crate) use start::{Assembled, Basis, Pull};
 pub(crate) use statics::{Adopted, PreparedStatic};
 
 use crate::artifact::Artifacts;

@@ -11,7 +11,8 @@ use crate::config::InUse;
 use crate::plugin::PluginSet;
 use crate::types::WorkloadId;
 use crate::workload::Workloads;
-use crate::workload::start::{Assembled, Basis, StartError};
+use crate::workload::error::StartError;
+use crate::workload::start::{Assembled, Basis};
 use crate::workload::table::{Failure, Phase, StartNumber};
 use crate::workload::trigger::Trigger;
 

@@ -1,105 +1,27 @@
 //! Building a workload: validate, pull, compile, plan, link, bind. Nothing here is visible to anyone until it is published.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::try_join_all;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::artifact::{ArtifactError, ArtifactRequest, Artifacts};
-use crate::engine::compile::{CompileError, Compiled};
+use crate::artifact::{ArtifactRequest, Artifacts};
+use crate::engine::compile::Compiled;
 use crate::engine::inspect::Import;
 use crate::engine::link::{self, LinkError, Linked};
-use crate::engine::plan::{self, MissingImports, Offers, PluginImport};
+use crate::engine::plan::{self, Offers, PluginImport};
 use crate::engine::stdio::GuestLog;
 use crate::engine::{Bindings, ItemCtx};
-use crate::error::Blame;
-use crate::plugin::guest::AttachError;
-use crate::plugin::{BindError, BindRequest, PluginSet};
-use crate::types::{ComponentName, ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
+use crate::plugin::{BindRequest, PluginSet};
+use crate::types::{ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
-use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
+use crate::workload::binding::{ParsedBinding, parse_binding};
+use crate::workload::error::StartError;
 use crate::workload::http::{HttpBinding, HttpTarget as _};
 use crate::workload::route::Route;
 use crate::workload::trigger::Trigger;
 use crate::workload::{Settings, Workloads};
-
-/// Why a workload does not start; the text is what the operator and people read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error("{0} is not implemented yet")]
-    NotImplemented(&'static str),
-    #[error("component name '{0}' is used twice in the workload")]
-    DuplicateComponent(ComponentName),
-    #[error(transparent)]
-    Http(#[from] BindingError),
-    #[error("failed to pull image for component '{component}'")]
-    Pull {
-        component: ComponentName,
-        #[source]
-        cause: ArtifactError,
-    },
-    #[error("failed to compile component '{component}'")]
-    Compile {
-        component: ComponentName,
-        #[source]
-        cause: CompileError,
-    },
-    #[error(transparent)]
-    Missing(#[from] MissingImports),
-    #[error("failed to link component '{component}'")]
-    Link {
-        component: ComponentName,
-        #[source]
-        cause: LinkError,
-    },
-    #[error("plugin '{plugin}' failed to bind component '{component}'")]
-    Bind {
-        plugin: &'static str,
-        component: ComponentName,
-        #[source]
-        cause: BindError,
-    },
-    #[error("component '{component}' exports '{export}' which nothing calls: enable [plugins.{plugin}]")]
-    NotCalled { component: ComponentName, export: String, plugin: &'static str },
-    #[error("plugin '{plugin}' failed to attach component '{component}'")]
-    Attach {
-        plugin: &'static str,
-        component: ComponentName,
-        #[source]
-        cause: AttachError,
-    },
-    /// It goes on in the background, for the next try.
-    #[error("not pulled and compiled within {}, trying on", humantime::format_duration(*.0))]
-    NotInTime(Duration),
-    /// A bug.
-    #[error("the start panicked, the log of the host says where")]
-    Panicked,
-    /// The runtime that should have built it is going away.
-    #[error("the host is stopping")]
-    HostStopping,
-}
-
-impl StartError {
-    /// Who has to act.
-    pub(crate) fn blame(&self) -> Blame {
-        match self {
-            Self::Pull { cause, .. } => cause.blame(),
-            Self::NotInTime(_) | Self::Attach { cause: AttachError::Unreachable(_), .. } => Blame::Remote,
-            Self::Panicked | Self::HostStopping => Blame::Host,
-            Self::NotImplemented(_)
-            | Self::DuplicateComponent(_)
-            | Self::Http(_)
-            | Self::Compile { .. }
-            | Self::Missing(_)
-            | Self::Link { .. }
-            | Self::Bind { .. }
-            | Self::NotCalled { .. }
-            | Self::Attach { .. } => Blame::Workload,
-        }
-    }
-}
 
 /// Whether a start asks the registry as its workload wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

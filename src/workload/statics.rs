@@ -11,8 +11,9 @@ use crate::task;
 use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
+use crate::workload::error::StartError;
 use crate::workload::lifecycle::failure;
-use crate::workload::start::{Assembled, Basis, Pull, StartError, log_started};
+use crate::workload::start::{Assembled, Basis, Pull, log_started};
 use crate::workload::table::{Phase, StartNumber, Stopped};
 
 /// A static workload that could serve, not yet live.

@@ -12,8 +12,9 @@ use crate::plugin::{HostPlugin, PluginSet};
 use crate::types::{ComponentSpec, WorkloadId, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::Workloads;
+use crate::workload::error::StartError;
 use crate::workload::route::Route;
-use crate::workload::start::{Assembled, Item, StartError};
+use crate::workload::start::{Assembled, Item};
 
 /// Set by the operator on each replica of a deployment.
 const REPLICA_ANNOTATION: &str = "runtime.wasmcloud.dev/workload-replica-set-generation";

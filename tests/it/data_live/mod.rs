@@ -108,8 +108,9 @@ impl Host {
     /// How many calls and connections were cut.
     async fn forced(&self) -> f64 {
         let metrics = self.admin("/metrics").await;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("washlet_retired_forced_total "));
-        line.expect("the counter is there").parse().expect("a number")
+        // One for each kind of part that was ever cut.
+        let kinds = metrics.lines().filter(|line| line.starts_with("washlet_retired_forced_total{"));
+        kinds.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number")).sum()
     }
 }
 
