@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
-use crate::config::files::{FileRead, Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular};
+use crate::config::files::{
+    FileRead, Files, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, Writers, read_regular,
+};
 use crate::config::{self, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
 use crate::daemon::Launch;
 use crate::error::Blame;
@@ -92,6 +94,10 @@ impl FileSource {
 impl ConfigSource for FileSource {
     fn read(&mut self, urgency: Urgency) -> BoxFuture<'_, Result<Snapshot, ReadFailure>> {
         self.files.read(urgency).boxed()
+    }
+
+    fn writers(&self) -> Writers {
+        self.files.writers()
     }
 
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>> {

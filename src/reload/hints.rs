@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 
 use crate::config;
-use crate::config::files::{FileStat, Snapshot};
+use crate::config::files::{FileStat, Snapshot, Writers};
 use crate::reload::inbox::ReloadRequest;
 use crate::reload::outcome::Trigger;
 use crate::reload::trigger::DirectoryWatch;
@@ -61,6 +61,7 @@ enum Mode {
 pub(super) struct HintsTask {
     hints_tx: mpsc::WeakSender<ReloadRequest>,
     watched_rx: watch::Receiver<Watched>,
+    writers: Writers,
     poll_seed: String,
     /// Tests show that all works without.
     pub(super) tries_inotify: bool,
@@ -70,11 +71,16 @@ pub(super) struct HintsTask {
 
 impl HintsTask {
     /// The task, and where to say what it is to watch.
-    pub(super) fn new(hints_tx: mpsc::WeakSender<ReloadRequest>, poll_seed: String) -> (watch::Sender<Watched>, Self) {
+    pub(super) fn new(
+        hints_tx: mpsc::WeakSender<ReloadRequest>,
+        writers: Writers,
+        poll_seed: String,
+    ) -> (watch::Sender<Watched>, Self) {
         // Nothing is polled before a configuration says how often: it may say never.
         let reload = config::Reload { poll_interval: None, ..config::Reload::default() };
         let (watched_tx, watched_rx) = watch::channel(Watched { reload, ..Watched::default() });
-        (watched_tx, Self { hints_tx, watched_rx, poll_seed, tries_inotify: true, mode: Mode::Off, warned: false })
+        let (tries_inotify, mode, warned) = (true, Mode::Off, false);
+        (watched_tx, Self { hints_tx, watched_rx, writers, poll_seed, tries_inotify, mode, warned })
     }
 
     /// Until the reload task has ended. A panic is logged, and it starts over: without hints nothing would be noticed.
@@ -128,12 +134,15 @@ impl HintsTask {
     async fn arm(&mut self, watched: &Watched, events_tx: &mpsc::Sender<()>) -> Option<Trigger> {
         if !watched.reload.watch || watched.directories.is_empty() {
             self.mode = Mode::Off;
+            self.writers.forget(false);
             return None;
         }
         if self.tries_inotify {
             let (directories, events_tx) = (watched.directories.clone(), events_tx.clone());
-            match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx)).await {
+            let writers = self.writers.clone();
+            match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx, writers)).await {
                 Some(Ok(watch)) => {
+                    self.writers.sees();
                     self.mode = Mode::Events(Arc::new(watch));
                     return Some(Trigger::Watch);
                 }
@@ -145,6 +154,7 @@ impl HintsTask {
                 Some(Err(_)) | None => {}
             }
         }
+        self.writers.forget(true);
         self.mode = Mode::Stat(stats(watched.files.clone()).await);
         Some(Trigger::Watch)
     }

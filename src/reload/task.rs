@@ -47,7 +47,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         status_tx: watch::Sender<ReloadStatus>,
     ) -> Self {
         let ReloaderParts { source, sections, poll_seed, shutdown } = parts;
-        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed);
+        let (watched_tx, hints) = HintsTask::new(hints_tx, source.writers(), poll_seed);
         let pipeline = Pipeline::new(source, sections, live_tx, status_tx.clone(), watched_tx, shutdown.clone());
         Self {
             pipeline,

@@ -43,3 +43,6 @@ mod tls;
 
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;
+
+/// Files change in every way in which files do, and the host notices.
+mod noticing;

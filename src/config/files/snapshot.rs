@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::read::{REFERENCED_BYTES_MAX, read_regular};
+use super::writers::Writing;
 
 /// Identifies all inputs together. Never leaves the process: it would tell whether a guessed secret is right.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,6 +162,8 @@ pub struct Snapshot {
     pub(super) is_old: bool,
     /// Whether a file may be missing its other half.
     pub(super) is_doubtful: bool,
+    /// Whether somebody is known to be writing one of them.
+    pub(super) writing: Writing,
 }
 
 impl fmt::Debug for Snapshot {
@@ -197,6 +200,7 @@ impl Snapshot {
             config_id: None,
             is_old: true,
             is_doubtful: false,
+            writing: Writing::Over,
         }
     }
 }

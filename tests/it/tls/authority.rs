@@ -6,19 +6,19 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 
 /// Signs certificates.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate with its key, as PEM.
 #[derive(Debug, Clone)]
-pub(super) struct Issued {
-    pub(super) cert: String,
-    pub(super) key: String,
-    pub(super) der: CertificateDer<'static>,
-    pub(super) key_der: Vec<u8>,
+pub(crate) struct Issued {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) key_der: Vec<u8>,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names are valid names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -26,21 +26,21 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
-    pub(super) fn der(&self) -> CertificateDer<'static> {
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
         self.0.der().clone()
     }
 
     /// A new certificate and key for `name`, as server and as client.
-    pub(super) fn issue(&self, name: &str) -> Issued {
+    pub(crate) fn issue(&self, name: &str) -> Issued {
         self.issue_until(name, 2099)
     }
 
     /// As [`Authority::issue`], valid until that year begins.
-    pub(super) fn issue_until(&self, name: &str, year: i32) -> Issued {
+    pub(crate) fn issue_until(&self, name: &str, year: i32) -> Issued {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid name");
         params.not_after = date_time_ymd(year, 1, 1);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

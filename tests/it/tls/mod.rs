@@ -1,6 +1,6 @@
 //! `[http.tls]` through the real binary: who gets in, what they are shown, and files that are replaced under load.
 
-mod authority;
+pub(crate) mod authority;
 mod client;
 mod doors;
 mod rotation;

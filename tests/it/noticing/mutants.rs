@@ -1,0 +1,1 @@
+//! Files that are broken at random never break the host.
