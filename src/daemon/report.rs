@@ -13,7 +13,7 @@ use crate::admin::{AdminPort, Check};
 use crate::control::ControlState;
 use crate::control::port::ConfigPort;
 use crate::daemon::sections::Shared;
-use crate::reload::{Outcome, ReloadOutcome, ReloadStatus, Reloader, Trigger};
+use crate::reload::{ReloadOutcome, ReloadStatus, Reloader, Trigger};
 use crate::telemetry::metrics::Metrics;
 
 /// After this a request for a reload is answered with how far it has come.
@@ -150,7 +150,7 @@ impl Report {
 fn config_status(shared: &Shared) -> Value {
     let status = shared.reload_status();
     let generation = shared.reloader().map_or(0, |reloader| reloader.live().borrow().generation.get());
-    let applied = status.attempts.iter().rev().find(|attempt| attempt.outcome == Outcome::Applied);
+    let applied = status.applied.as_ref();
     let plugins: Vec<Value> = shared.plugins().into_iter().map(|id| json!({ "id": id, "state": "healthy" })).collect();
     json!({
         "generation": generation,
@@ -202,8 +202,7 @@ fn metrics(shared: &Shared) -> String {
     let mut metrics = Metrics::default();
     let status: ReloadStatus = shared.reload_status();
     metrics.gauge("config_last_reload_successful", f64::from(u8::from(status.last_ok())));
-    let applied = status.attempts.iter().rev().find(|attempt| attempt.outcome == Outcome::Applied);
-    let since = applied.and_then(|attempt| attempt.at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let since = status.applied.as_ref().and_then(|attempt| attempt.at.duration_since(SystemTime::UNIX_EPOCH).ok());
     metrics.gauge("config_last_reload_success_timestamp_seconds", since.map_or(0.0, |since| since.as_secs_f64()));
     for ((trigger, outcome, reason), count) in &status.totals {
         let labels = [

@@ -369,5 +369,7 @@ fn unreadable(failure: &ReadFailure) -> Rejection {
         ReadFailure::Empty { .. } => Reason::Guard,
         ReadFailure::Missing { .. } | ReadFailure::Unreadable { .. } => Reason::Missing,
     };
-    Rejection::content(reason, vec![failure.to_string()])
+    // It may hold still without another hint: whoever wrote it stopped, and never closed it.
+    let passing = reason == Reason::Unsettled;
+    Rejection { passing, ..Rejection::content(reason, vec![failure.to_string()]) }
 }

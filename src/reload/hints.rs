@@ -53,7 +53,11 @@ impl Watched {
 enum Mode {
     Off,
     Events(Arc<DirectoryWatch>),
-    Stat(Vec<Option<FileStat>>),
+    Stat {
+        known: Vec<Option<FileStat>>,
+        /// Whether it differed lately: times tick slowly, and a second change within a tick shows in nothing.
+        is_fresh: bool,
+    },
 }
 
 /// Spawned by the reload task.
@@ -155,7 +159,7 @@ impl HintsTask {
             }
         }
         self.writers.forget(true);
-        self.mode = Mode::Stat(stats(watched.files.clone()).await);
+        self.mode = Mode::Stat { known: stats(watched.files.clone()).await, is_fresh: true };
         Some(Trigger::Watch)
     }
 
@@ -164,7 +168,7 @@ impl HintsTask {
         match &self.mode {
             Mode::Off => None,
             Mode::Events(watch) => (!watch.is_complete()).then(|| Instant::now() + GONE_RETRY),
-            Mode::Stat(_) => Some(Instant::now() + STAT_INTERVAL),
+            Mode::Stat { .. } => Some(Instant::now() + STAT_INTERVAL),
         }
     }
 
@@ -181,11 +185,12 @@ impl HintsTask {
                 debug!("a watched directory came or went: watching again");
                 self.arm(watched, events_tx).await
             }
-            Mode::Stat(known) => {
+            Mode::Stat { known, is_fresh } => {
                 let now = stats(watched.files.clone()).await;
                 let differs = *known != now;
                 *known = now;
-                differs.then_some(Trigger::Watch)
+                let was_fresh = std::mem::replace(is_fresh, differs);
+                (differs || was_fresh).then_some(Trigger::Watch)
             }
         }
     }

@@ -207,6 +207,8 @@ impl ReloadOutcome {
 pub(crate) struct ReloadStatus {
     /// The last attempts, oldest first.
     pub(crate) attempts: VecDeque<Arc<ReloadOutcome>>,
+    /// The attempt that made what is live, however long ago that was.
+    pub(crate) applied: Option<Arc<ReloadOutcome>>,
     /// Keys that wait for a restart.
     pub(crate) restart_pending: Vec<String>,
     /// Looks that found the input of the last attempt.
@@ -232,6 +234,9 @@ impl ReloadStatus {
     pub(super) fn push(&mut self, outcome: Arc<ReloadOutcome>) {
         let reason = outcome.rejection.as_ref().map(|rejection| rejection.reason);
         *self.totals.entry((outcome.trigger, outcome.outcome, reason)).or_default() += 1;
+        if outcome.outcome == Outcome::Applied {
+            self.applied = Some(Arc::clone(&outcome));
+        }
         if self.attempts.len() == ATTEMPTS_MAX {
             self.attempts.pop_front();
         }

@@ -188,6 +188,18 @@ async fn a_passing_failure_is_tried_again_by_itself_while_the_input_stays() {
 }
 
 #[tokio::test]
+async fn a_file_that_did_not_settle_is_read_again_without_a_hint() {
+    let rig = Rig::start("a", &["one"]).await;
+    rig.write("unsettled");
+    let outcome = rig.reload().await;
+    assert_eq!(outcome.rejection.as_ref().map(|rejection| rejection.reason), Some(Reason::Unsettled));
+    rig.write("b");
+    let mut live = rig.reloader.live();
+    seen(&mut live, |live| (live.generation.get() == 2).then_some(())).await;
+    assert_eq!(rig.group(), "b");
+}
+
+#[tokio::test]
 async fn old_parts_retire_behind_and_what_overruns_is_counted() {
     let rig = Rig::start("a", &["slow", "one"]).await;
     let mut status = rig.reloader.status();
@@ -223,4 +235,10 @@ async fn the_last_twenty_attempts_are_remembered() {
     }
     let status = rig.reloader.status().borrow().clone();
     assert_eq!(status.attempts.iter().map(|attempt| attempt.n).collect::<Vec<_>>(), (7..=26).collect::<Vec<_>>());
+    for _ in 0..25 {
+        rig.write("wrong");
+        assert_eq!(rig.reload().await.outcome, Outcome::Rejected);
+    }
+    let status = rig.reloader.status().borrow().clone();
+    assert_eq!(status.applied.map(|applied| applied.n), Some(26), "what made what is live is not forgotten");
 }

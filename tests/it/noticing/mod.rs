@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use washlet::config::{self, FileInput, Sources};
 
-use crate::support::{LogLine, TestProcess, free_port, http, volume};
+use crate::support::{Dribble, LogLine, TestProcess, free_port, http, volume};
 
 const APPLIED: &str = "configuration applied";
 const UNCHANGED: &str = "configuration unchanged";
@@ -110,10 +110,20 @@ impl Host {
     /// Puts a new text into its file by `save`, and waits until that is live: by one attempt. Returns how long it took.
     async fn edit(&mut self, save: impl FnOnce(&Path, &str)) -> Duration {
         let text = self.next_text();
-        let path = self.path();
-        save(&path, &text);
+        save(&self.path(), &text);
+        self.is_live_at_once(&text).await
+    }
+
+    /// As [`Host::edit`], by a slow writer: `pieces` is the text with a pause before each part.
+    async fn edit_slowly(&mut self, how: Dribble, pieces: impl Fn(&str) -> Vec<(Duration, &[u8])>) -> Duration {
+        let text = self.next_text();
+        how.write(&self.path(), pieces(&text)).await;
+        self.is_live_at_once(&text).await
+    }
+
+    async fn is_live_at_once(&self, text: &str) -> Duration {
         let saved = Instant::now();
-        self.shows(&text).await;
+        self.shows(text).await;
         let attempts = self.attempts();
         assert_eq!(attempts.len(), 1, "one attempt for one edit: {attempts:?}");
         saved.elapsed()

@@ -4,7 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
 use std::time::Duration;
 
 /// One way.
@@ -117,14 +116,14 @@ pub(crate) enum Dribble {
 }
 
 impl Dribble {
-    /// Writes `pieces` to the file at `path`, with a pause before each. Blocks.
-    pub(crate) fn write<'a>(self, path: &Path, pieces: impl Iterator<Item = (Duration, &'a [u8])>) {
+    /// Writes `pieces` to the file at `path`, with a pause before each.
+    pub(crate) async fn write<'a>(self, path: &Path, pieces: impl IntoIterator<Item = (Duration, &'a [u8])>) {
         if matches!(self, Self::Created) {
             remove(path);
         }
         let mut file = File::create(path).expect("the file can be opened");
         for (pause, piece) in pieces {
-            sleep(pause);
+            tokio::time::sleep(pause).await;
             file.write_all(piece).expect("the file can be written");
         }
     }
