@@ -146,7 +146,7 @@ impl HintsTask {
             let writers = self.writers.clone();
             match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx, writers)).await {
                 Some(Ok(watch)) => {
-                    self.writers.sees();
+                    self.writers.watched_by(watch.catch_up());
                     self.mode = Mode::Events(Arc::new(watch));
                     return Some(Trigger::Watch);
                 }

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -18,7 +18,7 @@ use crate::config::files::{FileStat, Writers};
 #[derive(Debug)]
 pub(super) struct DirectoryWatch {
     /// Ends its thread and its watches when dropped.
-    _watcher: RecommendedWatcher,
+    watcher: Arc<Mutex<RecommendedWatcher>>,
     directories: Vec<Directory>,
     /// Whether one of them was removed or moved, or may have been while events were lost. Device and inode alone would not tell: a directory made in its place
     /// is often given the same inode.
@@ -68,7 +68,21 @@ impl DirectoryWatch {
             let id = before.filter(|before| id(path) == Some(*before));
             armed.push(Directory { path: path.clone(), id });
         }
-        Ok(Self { _watcher: watcher, directories: armed, is_lost })
+        Ok(Self { watcher: Arc::new(Mutex::new(watcher)), directories: armed, is_lost })
+    }
+
+    /// Blocks until everything that happened before the call has been told.
+    pub(super) fn catch_up(&self) -> impl Fn() + Send + Sync + 'static {
+        let watcher = Arc::downgrade(&self.watcher);
+        move || {
+            let Some(watcher) = watcher.upgrade() else { return };
+            let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+            // Changes nothing, and is answered by the thread that reads events: it may answer before it reads those
+            // that were there when it woke up, but not before it slept again.
+            for _ in 0..2 {
+                let _gone = watcher.configure(notify::Config::default());
+            }
+        }
     }
 
     /// Which directories are not there. Empty: all is watched.

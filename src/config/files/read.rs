@@ -110,13 +110,13 @@ impl Files {
             files.insert(path, file);
         }
         cache.digests.retain(|path, _digest| files.contains_key(path));
+        // Asked before the last look at the files: what is closed by now was written before that look, and shows in it.
+        let writing = self.writers.of(reading.opened.iter().map(|(place, _stat)| place.as_path()));
         if reading.has_moved() {
             return Seen::Torn;
         }
         let hash = hash(bytes, &files);
         let is_old = reading.is_old();
-        // Asked after the last look at the files: what was closed before that look is whole.
-        let writing = self.writers.of(reading.opened.iter().map(|(place, _stat)| place.as_path()));
         let directories = reading.directories.into_iter().collect();
         let path = self.path.clone();
         let mut snapshot =

@@ -1,6 +1,7 @@
 //! Who writes at the moment: the files that were written to and not closed, as far as a watcher of directories tells.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +12,22 @@ const PATHS_MAX: usize = 1024;
 /// Shared by the watcher, which tells, and by [`Files`](super::Files), which asks. Without a watcher every file counts
 /// as closed.
 #[derive(Debug, Clone, Default)]
-pub struct Writers(Arc<Mutex<State>>);
+pub struct Writers {
+    state: Arc<Mutex<State>>,
+    watcher: Arc<Mutex<CatchUp>>,
+}
+
+/// Returns when the watcher has told everything that happened before the call.
+type Fence = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Clone, Default)]
+struct CatchUp(Option<Fence>);
+
+impl fmt::Debug for CatchUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CatchUp").field(&self.0.is_some()).finish()
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -51,12 +67,19 @@ impl Writers {
         *self.state() = State { open: BTreeSet::new(), is_blind };
     }
 
-    /// Closing will be noticed from now on.
-    pub fn sees(&self) {
+    /// Closing will be noticed from now on. `catch_up` returns when everything that happened before it has been told:
+    /// a watcher on a busy machine may be late, and a cut-off file would look settled.
+    pub fn watched_by(&self, catch_up: impl Fn() + Send + Sync + 'static) {
         self.state().is_blind = false;
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = CatchUp(Some(Arc::new(catch_up)));
     }
 
+    /// Blocks until the watcher has caught up.
     pub(super) fn of<'a>(&self, mut paths: impl Iterator<Item = &'a Path>) -> Writing {
+        let CatchUp(catch_up) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(catch_up) = catch_up {
+            catch_up();
+        }
         let state = self.state();
         if state.is_blind {
             return Writing::Unknown;
@@ -65,6 +88,6 @@ impl Writers {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -158,7 +158,7 @@ struct Client {
     stop: Arc<AtomicBool>,
     /// Even while the good file is live.
     window: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<(u64, Vec<String>)>,
+    task: tokio::task::JoinHandle<(usize, Vec<String>)>,
 }
 
 impl Client {
@@ -166,7 +166,7 @@ impl Client {
         let (stop, window) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&window));
         let task = tokio::spawn(async move {
-            let (mut answered, mut failures) = (0, Vec::new());
+            let (mut answered, mut failures) = (0_usize, Vec::new());
             while !stopped.load(Ordering::SeqCst) {
                 let before = seen.load(Ordering::SeqCst);
                 let request = http::request("GET", "steady.test", "/", http::full(""));
