@@ -34,11 +34,7 @@ fn flood(dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_while_events_were_lost_is_live() {
     let mut host = Host::start(By::Events, Layout::Plain).await;
-    let saves: [fn(&Path, &str); 3] = [
-        |path, text| Editor::CodeRenameOver.save(path, text),
-        |path, text| Editor::CopyOver.save(path, text),
-        remake_directory,
-    ];
+    let saves: [fn(&Path, &str); 2] = [|path, text| Editor::CopyOver.save(path, text), remake_directory];
     for save in saves {
         let text = host.next_text();
         let path = host.path();

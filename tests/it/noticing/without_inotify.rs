@@ -54,6 +54,8 @@ async fn a_directory_that_is_replaced_and_a_slow_writer_are_seen_without_inotify
         host.edit_slowly(how, |text| text.split_inclusive('\n').map(|line| (pause, line.as_bytes())).collect()).await;
         host.finish().await;
     };
-    join_all([remake_directory, replace_directory].map(replaced)).await;
-    join_all([Dribble::Truncated, Dribble::Created].map(written)).await;
+    tokio::join!(
+        join_all([remake_directory, replace_directory].map(replaced)),
+        join_all([Dribble::Truncated, Dribble::Created].map(written)),
+    );
 }
