@@ -142,11 +142,12 @@ impl HintsTask {
             return None;
         }
         if self.tries_inotify {
+            let is_first = !matches!(&self.mode, Mode::Events(watch) if watch.is_whole());
             let (directories, events_tx) = (watched.directories.clone(), events_tx.clone());
             let writers = self.writers.clone();
             match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx, writers)).await {
                 Some(Ok(watch)) => {
-                    self.writers.watched_by(watch.catch_up());
+                    self.writers.watched_by(is_first, watch.catch_up());
                     self.mode = Mode::Events(Arc::new(watch));
                     return Some(Trigger::Watch);
                 }

@@ -90,6 +90,11 @@ impl DirectoryWatch {
         self.directories.iter().all(|directory| directory.id.is_some())
     }
 
+    /// Whether nothing was missing or lost since it was armed, as far as events tell.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_complete() && !self.is_lost.load(Ordering::Acquire)
+    }
+
     /// Whether each path still leads to the directory that is watched. Blocks.
     pub(super) fn is_current(&self) -> bool {
         !self.is_lost.load(Ordering::Acquire)

@@ -111,7 +111,7 @@ impl Files {
         }
         cache.digests.retain(|path, _digest| files.contains_key(path));
         // Asked before the last look at the files: what is closed by now was written before that look, and shows in it.
-        let writing = self.writers.of(reading.opened.iter().map(|(place, _stat)| place.as_path()));
+        let writing = self.writers.of(&reading.opened);
         if reading.has_moved() {
             return Seen::Torn;
         }

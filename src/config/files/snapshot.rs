@@ -63,6 +63,12 @@ impl FileStat {
         self.size
     }
 
+    pub(super) fn was_modified_after(&self, time: SystemTime) -> bool {
+        let (seconds, nanos) = self.modified;
+        let Ok(since) = time.duration_since(SystemTime::UNIX_EPOCH) else { return true };
+        (seconds, nanos) > (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
+    }
+
     pub(super) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         let Ok(seconds) = u64::try_from(self.modified.0.max(self.changed.0)) else { return true };
         // What no clock can say is not old.

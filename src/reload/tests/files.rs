@@ -159,6 +159,15 @@ fn a_file_that_its_writer_has_not_closed_is_waited_for_and_at_last_taken() {
 }
 
 #[test]
+fn what_was_written_just_before_the_watch_began_must_hold_still_for_a_second() {
+    let begins = |writers: &Writers, _path: &Path| writers.watched_by(true, || {});
+    assert!(!is_settled(&verdict_after(begins, 950)));
+    assert!(is_settled(&verdict_after(begins, 1000)));
+    let goes_on = |writers: &Writers, _path: &Path| writers.watched_by(false, || {});
+    assert!(is_settled(&verdict_after(goes_on, 50)));
+}
+
+#[test]
 fn where_closing_is_not_seen_every_change_must_hold_still_for_a_second() {
     let blind = |writers: &Writers, _path: &Path| writers.forget(true);
     assert!(!is_settled(&verdict_after(blind, 950)));
