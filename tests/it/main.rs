@@ -72,3 +72,6 @@ mod operator;
 
 /// The connection of the data plane, and what keeps values over it, are changed while guests use them.
 mod data_live;
+
+/// Files change in every way in which files do, and the host notices.
+mod noticing;
