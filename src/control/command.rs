@@ -45,6 +45,8 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const ANSWERS_MAX: u32 = 256;
 /// After it a reply is worth nothing: the operator asks with 5 s of patience.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Stops that wait for their record on the disk: an operator may empty a large host at once.
+const STOPS_MAX: u32 = 4096;
 const DRAINING: &str = "host is draining";
 
 /// The way back: a connection, or a fake in tests.
@@ -94,6 +96,7 @@ pub(super) struct Commands {
     waiting: VecDeque<WaitingStart>,
     in_flight: FuturesUnordered<JoinHandle<Option<()>>>,
     answers: Arc<Semaphore>,
+    stops: Arc<Semaphore>,
     is_draining: bool,
     /// Triggered when no start may be waited for any longer.
     closing: Shutdown,
@@ -125,6 +128,7 @@ impl Commands {
             waiting: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
             answers: Arc::new(Semaphore::new(ANSWERS_MAX as usize)),
+            stops: Arc::new(Semaphore::new(STOPS_MAX as usize)),
             is_draining: false,
             closing: Shutdown::default(),
         };
@@ -252,6 +256,7 @@ impl Commands {
         while self.in_flight.next().await.is_some() {}
         // All permits: none is in an answer's hands. The semaphore is never closed.
         let _all = self.answers.acquire_many(ANSWERS_MAX).await;
+        let _all_stops = self.stops.acquire_many(STOPS_MAX).await;
     }
 
     fn begin_waiting(&mut self) {
@@ -319,13 +324,18 @@ impl Commands {
     /// Answers with what `reply` yields; nothing behind it waits.
     fn answer_once(&self, back: Back, reply: impl Future<Output = Reply> + Send + 'static) {
         let Back { way, reply_to } = back;
-        self.in_background(async move {
+        let Ok(place) = Arc::clone(&self.stops).try_acquire_owned() else {
+            return warn!("dropped the reply to a stop: {STOPS_MAX} others wait for the disk");
+        };
+        // It ends by itself: the disk and the connection have their time; `finish` waits for its place.
+        drop(task::spawn("stop reply", async move {
             let reply = reply.await;
             if let Some(reply_to) = reply_to {
                 let payload = reply.encode(way.outbox.max_payload());
                 deliver(&*way.outbox, reply_to, payload).await;
             }
-        });
+            drop::<OwnedSemaphorePermit>(place);
+        }));
     }
 
     /// Never waits: a connection that takes nothing must not hold up the next request.

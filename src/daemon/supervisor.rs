@@ -8,8 +8,9 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::config::env::Supervisor;
@@ -65,6 +66,8 @@ pub(super) async fn tell(notifier: Arc<Notifier>, reloader: Reloader, is_well: i
     let mut status_rx = reloader.status();
     let mut said = Said::default();
     let every = notifier.watchdog.map(|watchdog| watchdog / 2);
+    // A time of its own: however often something else happens, the watchdog is fed when it is due.
+    let mut due = every.map(|every| Instant::now() + every);
     loop {
         let texts = said.next(&status_rx.borrow_and_update(), &reloader);
         texts.iter().for_each(|text| notifier.send(text));
@@ -75,24 +78,26 @@ pub(super) async fn tell(notifier: Arc<Notifier>, reloader: Reloader, is_well: i
                     break;
                 }
             }
-            () = sleep(every) => feed(&notifier, &is_well),
+            () = until(due) => due = feed(&notifier, &is_well, every),
         }
     }
     loop {
-        sleep(every).await;
-        feed(&notifier, &is_well);
+        until(due).await;
+        due = feed(&notifier, &is_well, every);
     }
 }
 
-fn feed(notifier: &Notifier, is_well: &impl Fn() -> bool) {
+/// Says when the next time is due.
+fn feed(notifier: &Notifier, is_well: &impl Fn() -> bool, every: Option<Duration>) -> Option<Instant> {
     if is_well() {
         notifier.send("WATCHDOG=1");
     }
+    every.map(|every| Instant::now() + every)
 }
 
-async fn sleep(every: Option<Duration>) {
-    match every {
-        Some(every) => tokio::time::sleep(every).await,
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
 }
@@ -166,7 +171,7 @@ fn address_of(name: &str) -> io::Result<SocketAddr> {
 /// `CLOCK_MONOTONIC` in microseconds. The standard library reads this clock and shows it nowhere but in `Debug`; a form
 /// that is not known is no number, and a test fails.
 fn monotonic_usec() -> Option<u64> {
-    let text = format!("{:?}", Instant::now());
+    let text = format!("{:?}", std::time::Instant::now());
     let number_behind = |name: &str| -> Option<u64> {
         let (_, rest) = text.split_once(name)?;
         rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
@@ -197,9 +202,9 @@ mod tests {
         let supervisor = Supervisor { socket: name, watchdog: Some(Duration::from_secs(1)) };
         let notifier = Notifier::new(Some(supervisor)).unwrap();
         let mut text = [0; 64];
-        feed(&notifier, &|| false);
+        feed(&notifier, &|| false, None);
         assert_eq!(manager.recv(&mut text).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        feed(&notifier, &|| true);
+        feed(&notifier, &|| true, None);
         let length = manager.recv(&mut text).unwrap();
         assert_eq!(&text[..length], b"WATCHDOG=1");
     }

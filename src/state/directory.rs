@@ -197,8 +197,10 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<File> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
+    // From here on this is the file, whatever becomes of the directory's own flush.
+    let flushed = path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all());
+    if let Err(error) = flushed {
+        warn!(path = %path.display(), %error, "cannot flush the state directory");
     }
     Ok(file)
 }

@@ -209,6 +209,11 @@ impl Changes {
         changed.map_or_else(|| before.get(id), |(_id, live)| live.as_ref())
     }
 
+    /// What is over after these changes.
+    fn ended(self) -> impl Iterator<Item = WorkloadId> {
+        self.0.into_iter().filter_map(|(id, live)| live.is_none().then_some(id))
+    }
+
     fn apply(self, all: &mut HashMap<WorkloadId, Live>) {
         for (id, live) in self.0 {
             match live {
@@ -228,6 +233,8 @@ pub(crate) struct JournalFile {
     length: u64,
     live: HashMap<WorkloadId, Live>,
     next_number: u64,
+    /// Ended, and the disk did not take it: said again with the next batch, which the next heartbeat is at the latest.
+    owed: HashSet<WorkloadId>,
     beat: File,
     /// Held as long as anybody writes here.
     _lock: File,
@@ -239,7 +246,7 @@ impl JournalFile {
         let file = open(&path).map_err(io::Error::other)?;
         let Kept { length, live } = kept;
         let next_number = live.values().map(|live| live.number + 1).max().unwrap_or(0);
-        let mut journal = Self { path, file, length, live, next_number, beat, _lock: lock };
+        let mut journal = Self { path, file, length, live, next_number, owed: HashSet::new(), beat, _lock: lock };
         if journal.length == 0 {
             journal.write_anew()?;
         } else {
@@ -253,6 +260,10 @@ impl JournalFile {
         let mut bytes = Vec::new();
         let mut waiting = Vec::new();
         let mut changes = Changes::default();
+        for id in self.owed.iter().filter(|id| self.live.contains_key(*id)) {
+            bytes.extend(format::encode(Op::End, id, &[]).0);
+            changes.0.push((id.clone(), None));
+        }
         for entry in batch {
             match entry {
                 Entry::Start { ticket, id, request, done } => {
@@ -287,10 +298,12 @@ impl JournalFile {
         let recorded = match written {
             Ok(()) => {
                 changes.apply(&mut self.live);
+                self.owed.clear();
                 Recorded::Yes
             }
             Err(error) => {
                 error!(journal = %self.path.display(), error = %Chain(&error), "cannot write the journal: a restart would not know what was placed here since");
+                self.owed.extend(changes.ended());
                 Recorded::No
             }
         };
@@ -355,5 +368,24 @@ impl JournalFile {
         if let Err(error) = self.beat.write_all_at(format!("{millis:020}\n").as_bytes(), 0) {
             warn!(error = %error, "cannot note the heartbeat: a restart would begin without workloads");
         }
+    }
+}
+
+#[cfg(test)]
+impl JournalFile {
+    /// From now on writes fail, or no longer.
+    pub(super) fn break_disk(&mut self, is_broken: bool) {
+        // A file that is open for reading only takes nothing.
+        let file = if is_broken { File::open(&self.path) } else { open(&self.path).map_err(io::Error::other) };
+        self.file = file.expect("the journal is there");
+    }
+
+    pub(super) fn take_in_end(&mut self, id: &WorkloadId) {
+        let (done, _recorded) = oneshot::channel();
+        self.take_in(vec![Entry::End { ticket: None, id: id.clone(), done }]);
+    }
+
+    pub(super) fn take_in_heartbeat(&mut self) {
+        self.take_in(vec![Entry::Heartbeat(SystemTime::now())]);
     }
 }

@@ -169,3 +169,26 @@ async fn a_damaged_journal_is_set_aside_and_an_unfinished_record_is_dropped() {
     assert!(starts(home.path()).await.is_empty());
     assert!(home.path().join("journal.damaged").exists());
 }
+
+#[tokio::test]
+async fn an_end_that_the_disk_did_not_take_is_said_again() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("journal");
+    let journal = Journal::start(open(home.path()).journal, &Handle::current());
+    let (_ticket, recorded) = journal.record_start(&id("a"), Bytes::from_static(b"{a}"));
+    assert_eq!(recorded.await, Recorded::Yes);
+    drop(journal);
+    let mut state = loop {
+        match State::open(home.path(), name::generate) {
+            Ok(state) => break state,
+            Err(_locked) => tokio::task::yield_now().await,
+        }
+    };
+    state.journal.break_disk(true);
+    state.journal.take_in_end(&id("a"));
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"op\":\"start\""));
+    state.journal.break_disk(false);
+    state.journal.take_in_heartbeat();
+    drop(state);
+    assert!(starts(home.path()).await.is_empty());
+}

@@ -36,6 +36,8 @@ struct Waiting {
 struct Working {
     counters: Arc<Counters>,
     key: CounterKey,
+    /// The key is let go already, and may be another task's by now.
+    is_done: bool,
 }
 
 impl Counters {
@@ -44,7 +46,7 @@ impl Counters {
         let (answer, answered) = oneshot::channel();
         let is_first = self.join(&key, Waiting { delta, answer })?;
         if is_first {
-            let working = Working { counters: Arc::clone(self), key };
+            let working = Working { counters: Arc::clone(self), key, is_done: false };
             drop(task::spawn("increment", working.run(add)));
         }
         let ended = |_gone| Err(StoreError::Other("the increment was given up".to_owned()));
@@ -84,7 +86,7 @@ impl Counters {
 }
 
 impl Working {
-    async fn run(self, add: Add) {
+    async fn run(mut self, add: Add) {
         while let Some(mut group) = self.counters.next(&self.key) {
             // Who has gone before anything was sent does not count.
             group.retain(|waiting| !waiting.answer.is_closed());
@@ -101,12 +103,15 @@ impl Working {
                 let _gone = answer.send(value.clone());
             }
         }
+        self.is_done = true;
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.counters.lock().remove(&self.key);
+        if !self.is_done {
+            self.counters.lock().remove(&self.key);
+        }
     }
 }
 

@@ -161,8 +161,9 @@ impl Host {
     /// How often it looked and found what it had.
     async fn checks(&self) -> u64 {
         let metrics = http::get(([127, 0, 0, 1], self.admin).into(), "admin", "/metrics").await;
-        let count = metrics.text().lines().find_map(|line| line.strip_prefix("washlet_config_checks_total "));
-        count.expect("a metric of every host").parse().expect("a number")
+        // One for each trigger that ever looked.
+        let counts = metrics.text().lines().filter(|line| line.starts_with("washlet_config_checks_total{"));
+        counts.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number")).sum()
     }
 
     async fn finish(self) {
