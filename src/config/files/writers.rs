@@ -1,6 +1,7 @@
 //! Who writes at the moment: the files that were written to and not closed, as far as a watcher of directories tells.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,14 +106,22 @@ impl Writers {
         }
         // A writer who began before the watcher was there is known by his next write; until then the file is young.
         let now = SystemTime::now();
-        let was_missed = |(_path, stat): &(PathBuf, FileStat)| {
+        let was_missed = |stat: &FileStat| {
             let is_young = !stat.is_older_than(YOUNG, now);
             is_young && state.watched_since.is_some_and(|since| !stat.was_modified_after(since + TICK))
         };
-        if state.is_blind || files.iter().any(was_missed) { Writing::Unknown } else { Writing::Over }
+        let may_be_open =
+            |(path, stat): &(PathBuf, FileStat)| !is_published(path) && (state.is_blind || was_missed(stat));
+        if files.iter().any(may_be_open) { Writing::Unknown } else { Writing::Over }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether it is in a directory as the kubelet makes them: named `..` and a time, and shown by a link when it is whole.
+fn is_published(path: &Path) -> bool {
+    let is_hidden = |name: &OsStr| name.len() > 2 && name.as_encoded_bytes().starts_with(b"..");
+    path.parent().is_some_and(|parent| parent.iter().any(is_hidden))
 }

@@ -127,8 +127,14 @@ fn a_file_that_ends_inside_a_line_must_hold_still_for_a_second() {
 
 /// What a file with another text is worth, after what was read first, with these writers.
 fn verdict_after(tell: impl Fn(&Writers, &Path), millis: u64) -> Verdict {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().canonicalize().unwrap().join("washlet.toml");
+    verdict_in("etc", tell, millis)
+}
+
+fn verdict_in(name: &str, tell: impl Fn(&Writers, &Path), millis: u64) -> Verdict {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().canonicalize().unwrap().join(name);
+    fs::create_dir(&directory).unwrap();
+    let path = directory.join("washlet.toml");
     fs::write(&path, "one\n").unwrap();
     let files = Files::new(Some(path.clone()), Box::new(|_config| Vec::new()));
     let first = read(&files);
@@ -165,6 +171,7 @@ fn what_was_written_just_before_the_watch_began_must_hold_still_for_a_second() {
     assert!(is_settled(&verdict_after(begins, 1000)));
     let goes_on = |writers: &Writers, _path: &Path| writers.watched_by(false, || {});
     assert!(is_settled(&verdict_after(goes_on, 50)));
+    assert!(is_settled(&verdict_in("..2026_11_23_20_34_13.1", begins, 50)), "a kubelet shows what is whole");
 }
 
 #[test]

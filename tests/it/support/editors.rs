@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,16 +116,24 @@ pub(crate) enum Dribble {
 }
 
 impl Dribble {
-    /// Writes `pieces` to the file at `path`, with a pause before each.
-    pub(crate) async fn write<'a>(self, path: &Path, pieces: impl IntoIterator<Item = (Duration, &'a [u8])>) {
+    /// Writes `pieces` to the file at `path`, with a pause before each. Returns the longest pause that it came to.
+    pub(crate) async fn write<'a>(
+        self,
+        path: &Path,
+        pieces: impl IntoIterator<Item = (Duration, &'a [u8])>,
+    ) -> Duration {
         if matches!(self, Self::Created) {
             remove(path);
         }
         let mut file = File::create(path).expect("the file can be opened");
+        let (mut longest, mut wrote) = (Duration::ZERO, Instant::now());
         for (pause, piece) in pieces {
             tokio::time::sleep(pause).await;
             file.write_all(piece).expect("the file can be written");
+            longest = longest.max(wrote.elapsed());
+            wrote = Instant::now();
         }
+        longest
     }
 }
 
