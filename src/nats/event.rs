@@ -91,6 +91,7 @@ impl EventLog {
             // The client notes no error when the name cannot be looked up.
             let why = server.and_then(|server| server.last_error.as_deref()).unwrap_or("cannot look up its name");
             let error = format!("cannot connect to NATS at {last}: {why}");
+            self.purpose.tally.failed(&error);
             self.standing.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
             if let Some(kept_quiet) = self.unreachable.may_speak() {
                 self.unreachable(&last, why, kept_quiet);

@@ -1,6 +1,7 @@
 //! What happened to all connections of one plane, counted for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The connections of one plane since the process began, those that were replaced included.
 #[derive(Debug, Default)]
@@ -10,6 +11,8 @@ pub(crate) struct Tally {
     losses: AtomicU64,
     closes: AtomicU64,
     slow_consumers: AtomicU64,
+    /// Why there is no connection, as the last attempt has it.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Tally {
@@ -34,7 +37,17 @@ impl Tally {
         self.slow_consumers.load(Ordering::Relaxed)
     }
 
+    /// Why there is no connection, as the last attempt has it. Holds no secret.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn failed(&self, why: &str) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
     pub(super) fn connected(&self, is_again: bool) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.connects.fetch_add(1, Ordering::Relaxed);
         if is_again {
             self.reconnects.fetch_add(1, Ordering::Relaxed);

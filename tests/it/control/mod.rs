@@ -1,6 +1,10 @@
 //! The control plane as an operator sees it: the real binary, a real nats-server, a real registry.
 
+mod answers;
 mod contract;
+mod pressure;
+mod secrets;
+mod slow;
 
 use std::time::{Duration, Instant};
 

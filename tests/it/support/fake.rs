@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::registry::manifest;
 
@@ -21,6 +22,8 @@ pub(crate) enum Reply {
     Hang,
     /// Closes the connection.
     Close,
+    /// Nothing until the gate is open, and then that.
+    When(watch::Receiver<bool>, Box<Reply>),
     /// Answers.
     Answer(StatusCode, &'static str, Bytes),
 }
@@ -60,6 +63,15 @@ impl FakeServer {
             serve_component(path, &manifest(&wasm), &wasm)
         })
         .await
+    }
+
+    /// A registry of one component that answers nothing before `true` is sent.
+    pub(crate) async fn gated_registry(wasm: Bytes) -> (Self, watch::Sender<bool>) {
+        let (gate_tx, gate_rx) = watch::channel(false);
+        let manifest = manifest(&wasm);
+        let behaviour =
+            move |path: &str, _| Reply::When(gate_rx.clone(), Box::new(serve_component(path, &manifest, &wasm)));
+        (Self::start(behaviour).await, gate_tx)
     }
 
     /// A registry whose manifest promises `promised` and whose blob is `given`.
@@ -108,8 +120,18 @@ async fn serve(stream: TcpStream, behaviour: Behaviour, requests: Arc<AtomicUsiz
         let before = requests.fetch_add(1, Ordering::SeqCst);
         let reply = behaviour(request.uri().path(), before);
         async move {
+            let reply = match reply {
+                Reply::When(mut gate, reply) => {
+                    // Without its sender it stays closed.
+                    if gate.wait_for(|is_open| *is_open).await.is_err() {
+                        return std::future::pending().await;
+                    }
+                    *reply
+                }
+                reply => reply,
+            };
             match reply {
-                Reply::Hang => std::future::pending::<Result<_, std::io::Error>>().await,
+                Reply::Hang | Reply::When(..) => std::future::pending::<Result<_, std::io::Error>>().await,
                 Reply::Close => Err(std::io::Error::other("closed on purpose")),
                 Reply::Answer(status, content_type, body) => {
                     let response = Response::builder().status(status).header(CONTENT_TYPE, content_type);
