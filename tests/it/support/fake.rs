@@ -1,8 +1,8 @@
 //! Servers that misbehave: they hang, break off, lie, or fail for a while.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -28,6 +28,8 @@ pub(crate) enum Reply {
     Answer(StatusCode, &'static str, Bytes),
 }
 
+type Paths = Arc<Mutex<Vec<String>>>;
+
 /// Decides by the path of a request and by how many came before it.
 type Behaviour = Arc<dyn Fn(&str, usize) -> Reply + Send + Sync>;
 
@@ -36,6 +38,7 @@ type Behaviour = Arc<dyn Fn(&str, usize) -> Reply + Send + Sync>;
 pub(crate) struct FakeServer {
     addr: SocketAddr,
     requests: Arc<AtomicUsize>,
+    paths: Paths,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -44,9 +47,14 @@ impl FakeServer {
     pub(crate) async fn start(behaviour: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("a bound socket");
-        let requests = Arc::<AtomicUsize>::default();
+        let (requests, paths) = (Arc::<AtomicUsize>::default(), Paths::default());
+        let heard = Arc::clone(&paths);
+        let behaviour = move |path: &str, before| {
+            heard.lock().expect("no holder panics").push(path.to_owned());
+            behaviour(path, before)
+        };
         let task = tokio::spawn(accept(listener, Arc::new(behaviour), Arc::clone(&requests)));
-        Self { addr, requests, task }
+        Self { addr, requests, paths, task }
     }
 
     /// A registry that takes every request and answers none.
@@ -83,6 +91,12 @@ impl FakeServer {
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The paths asked for that contain `part`, in order.
+    pub(crate) fn asked_for(&self, part: &str) -> Vec<String> {
+        let paths = self.paths.lock().expect("no holder panics");
+        paths.iter().filter(|path| path.contains(part)).cloned().collect()
     }
 
     /// How many requests it got.
