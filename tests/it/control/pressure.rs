@@ -22,6 +22,11 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
+#[expect(clippy::print_stdout, reason = "whoever measures reads it, with --nocapture")]
+fn tell(text: &str) {
+    println!("{text}");
+}
+
 /// The fixture with a custom section: another component that is compiled anew and does the same.
 fn variant(wasm: &[u8], number: u64) -> Vec<u8> {
     let name = format!("variant-{number}-{}", std::process::id());
@@ -103,11 +108,11 @@ async fn heartbeats_are_answered_at_once_while_many_start_and_guests_take_all_co
     waits.sort();
     let p99 = waits[(waits.len() * 99 / 100).min(waits.len() - 1)];
     let limit = Duration::from_millis(number("WASHLET_TEST_P99_MS", P99_MS));
-    println!(
+    tell(&format!(
         "{starts} starts ({cold} cold) answered in {answered:?}, {} questions, p99 {p99:?}, longest {:?}",
         waits.len(),
         waits.last()
-    );
+    ));
     assert!(p99 <= limit, "p99 {p99:?} of {}, longest {:?}", waits.len(), waits.last());
     assert!(spinning.iter().all(|guest| !guest.is_finished()), "the guests span all the time");
     spinning.iter().for_each(tokio::task::JoinHandle::abort);
@@ -145,7 +150,7 @@ async fn requests_are_served_while_nats_is_away_and_heartbeats_are_back_with_it(
     let took = back.elapsed();
     assert_eq!(heartbeat["id"], host.id);
     assert!(took <= RETURN_MAX, "the first heartbeat came {took:?} after the return");
-    println!("after {:?} without NATS the first heartbeat came in {took:?}", away.elapsed());
+    tell(&format!("after {:?} without NATS the first heartbeat came in {took:?}", away.elapsed()));
     let id = json!({ "workloadId": "served" }).to_string();
     assert_eq!(state(&client.request_bytes(&host.subject("workload.status"), id.clone()).await), "RUNNING");
     load.wait_for_more(20).await;
