@@ -144,7 +144,7 @@ mod tests {
         }
         std::fs::write(file.path(), "").unwrap();
         let Err(error) = token.answer(b"").await else { panic!("was accepted") };
-        assert!(error.to_string().ends_with(" is empty"), "{error}");
+        assert!(error.to_string().contains(" is empty"), "{error}");
     }
 
     #[tokio::test]
