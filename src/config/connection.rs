@@ -43,14 +43,18 @@ impl FileDataConnection {
         }
         let is_one_kind = credentials.are_of_one_kind(path, cx);
         let (token, password) = if is_one_kind {
-            let token = cx.secret(&at("token"), token, token_file);
-            (token, cx.secret(&at("password"), password, password_file))
+            let token = cx.secret_and_file(&at("token"), token, token_file);
+            (token, cx.secret_and_file(&at("password"), password, password_file))
         } else {
             (None, None)
         };
+        let (token, token_file) = token.unzip();
+        let (password, password_file) = password.unzip();
+        let secret_file = token_file.or(password_file).flatten();
         NatsConnection {
             urls: resolve_urls(&at("urls"), urls, cx),
             auth: if is_one_kind { credentials.resolve(path, token, password, cx) } else { NatsAuth::None },
+            secret_file,
             tls: tls.resolve(&at("tls"), cx),
             inbox_prefix,
         }

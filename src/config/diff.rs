@@ -190,13 +190,16 @@ impl ConfigDiff {
     }
 
     fn connection(&mut self, path: &str, old: &NatsConnection, new: &NatsConnection) {
-        let NatsConnection { urls, auth, tls, inbox_prefix } = old;
+        let NatsConnection { urls, auth, secret_file, tls, inbox_prefix } = old;
         self.value(&join(path, "urls"), Verb::Reconnect, urls, &new.urls);
         if *auth != new.auth {
             let key = match (auth_key(&new.auth), auth) {
                 (Some(key), _) => key,
                 (None, old) => auth_key(old).unwrap_or("user"),
             };
+            self.changed(&join(path, key), Verb::Reconnect);
+        } else if *secret_file != new.secret_file {
+            let key = if matches!(auth, NatsAuth::Token(_)) { "token_file" } else { "password_file" };
             self.changed(&join(path, key), Verb::Reconnect);
         }
         let NatsTls { ca, client, first } = tls;

@@ -57,6 +57,8 @@ pub struct NatsConnection {
     pub urls: Vec<Secret>,
     /// How to authenticate.
     pub auth: NatsAuth,
+    /// The file that the token or password of `auth` came from: read again at each connect.
+    pub secret_file: Option<PathBuf>,
     /// How to encrypt.
     pub tls: NatsTls,
     /// Prefix of reply subjects; `_INBOX` if absent.
@@ -68,6 +70,7 @@ impl Default for NatsConnection {
         Self {
             urls: vec![Secret::new("nats://localhost:4222")],
             auth: NatsAuth::None,
+            secret_file: None,
             tls: NatsTls::default(),
             inbox_prefix: None,
         }

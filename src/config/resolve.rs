@@ -248,12 +248,22 @@ impl<'a> Resolver<'a> {
 
     /// A secret, said at `path` or in the file that `path_file` names.
     pub(crate) fn secret(&mut self, path: &str, value: Option<Secret>, file: Option<PathBuf>) -> Option<Secret> {
+        self.secret_and_file(path, value, file).map(|(secret, _file)| secret)
+    }
+
+    /// The same, with the file that it came from.
+    pub(crate) fn secret_and_file(
+        &mut self,
+        path: &str,
+        value: Option<Secret>,
+        file: Option<PathBuf>,
+    ) -> Option<(Secret, Option<PathBuf>)> {
         let file_path = format!("{path}_file");
         let Some(file) = file else {
             if value.as_ref().is_some_and(|value| value.expose().is_empty()) {
                 self.error(path, "expected a secret, found nothing");
             }
-            return value;
+            return value.map(|value| (value, None));
         };
         if value.is_some() {
             self.error_both(&file_path, path, "a secret is given twice: in place and in a file");
@@ -269,10 +279,10 @@ impl<'a> Resolver<'a> {
             self.error(&file_path, format!("{} is not UTF-8 text", file.display()));
             return None;
         };
-        let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-        if secret.is_empty() {
+        let secret = Secret::of_file(&text);
+        if secret.expose().is_empty() {
             self.error(&file_path, format!("{} is empty", file.display()));
         }
-        Some(Secret::new(secret))
+        Some((secret, Some(file)))
     }
 }

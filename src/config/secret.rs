@@ -13,6 +13,11 @@ impl Secret {
         Self(value.into())
     }
 
+    /// What a file with nothing but a secret holds: its text without the end of the line.
+    pub(crate) fn of_file(text: &str) -> Self {
+        Self::new(text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line)))
+    }
+
     /// The value itself: for handing to the other end of a connection, never to a log, an error or a status.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::config::Scheduler;
 use crate::control::link::{self, LinkId, NewLink, Replaced};
 use crate::control::{Core, subject};
-use crate::nats::{self, NatsClient, NatsError};
+use crate::nats::{self, NatsClient, NatsError, Tally};
 use crate::task::Shutdown;
 use crate::types::HostId;
 
@@ -71,13 +71,13 @@ impl ChangeError {
 }
 
 /// A connection for a control plane that is about to begin.
-pub(crate) async fn prove(settings: &Scheduler, id: &HostId) -> Result<NatsClient, ChangeError> {
-    nats::connect_now(&settings.connection, link::purpose(id)).await.map_err(ChangeError::Connect)
+pub(crate) async fn prove(settings: &Scheduler, id: &HostId, tally: &Arc<Tally>) -> Result<NatsClient, ChangeError> {
+    nats::connect_now(&settings.connection, link::purpose(id, tally)).await.map_err(ChangeError::Connect)
 }
 
 /// Connects with `settings`, subscribes, and waits until the server has confirmed it. May be dropped at any time.
 pub(super) async fn prepare(core: Arc<Core>, settings: Scheduler) -> Result<PreparedConnection, ChangeError> {
-    let nats = prove(&settings, &core.host_id).await?;
+    let nats = prove(&settings, &core.host_id, &core.tally).await?;
     let id = core.next_link();
     let (unwanted, hurry) = (Shutdown::default(), Shutdown::default());
     let abandon = Abandon(Some(unwanted.clone()));

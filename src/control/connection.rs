@@ -161,7 +161,7 @@ impl Session {
     async fn make_live(&mut self, wanted: LinkId) -> Result<Option<Replaced>, ConnectionError> {
         if self.links.get(wanted).is_none() {
             let settings = self.core.settings.borrow().connection.clone();
-            let purpose = link::purpose(&self.core.host_id);
+            let purpose = link::purpose(&self.core.host_id, &self.core.tally);
             let nats = nats::connect(&settings, purpose).await.map_err(ConnectionError::Connect)?;
             let new = NewLink { id: wanted, nats, abandoned: None, replaced: None, attached: None };
             let link = Link::open(new, &self.core.host_id, &self.topics()).await;

@@ -22,7 +22,7 @@ use crate::control::command::{Outbox, Request, SendError, Way};
 use crate::control::question::Question;
 use crate::control::subject;
 use crate::nats::handover::Fingerprint;
-use crate::nats::{NatsClient, Purpose};
+use crate::nats::{NatsClient, Purpose, Tally};
 use crate::task::Shutdown;
 use crate::types::HostId;
 
@@ -140,10 +140,10 @@ pub(super) fn required_subjects(id: &HostId) -> Vec<String> {
 }
 
 /// How connections of the control plane present themselves.
-pub(super) fn purpose(id: &HostId) -> Purpose {
+pub(super) fn purpose(id: &HostId, tally: &Arc<Tally>) -> Purpose {
     let optional = IN_ORDER.into_iter().filter(|topic| matches!(topic, Topic::Config(_)));
     let optional: BTreeSet<String> = optional.map(|topic| topic.subject(id)).collect();
-    Purpose { name: format!("washlet-scheduler-{id}"), optional }
+    Purpose { name: format!("washlet-scheduler-{id}"), optional, tally: Arc::clone(tally) }
 }
 
 impl Link {

@@ -46,7 +46,7 @@ use crate::config::port::ConfigPort;
 use crate::control::link::{LinkId, NewLink};
 use crate::control::port::ControlledHost;
 use crate::error::Chain;
-use crate::nats::NatsClient;
+use crate::nats::{NatsClient, Tally};
 use crate::task::{self, Backoff};
 use crate::types::HostId;
 
@@ -66,6 +66,8 @@ pub(crate) struct Ports {
     pub(crate) host: Arc<dyn ControlledHost>,
     /// Who answers questions about the configuration; without it they have no responder.
     pub(crate) config: Option<Arc<dyn ConfigPort>>,
+    /// Where it is counted what happens to its connections.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// Where a host stands with its operator.
@@ -97,6 +99,7 @@ struct Core {
     host_id: HostId,
     host: Arc<dyn ControlledHost>,
     config: Option<Arc<dyn ConfigPort>>,
+    tally: Arc<Tally>,
     settings: watch::Sender<Scheduler>,
     /// The connection that is wanted live.
     live: watch::Sender<LinkId>,
@@ -120,12 +123,13 @@ impl ControlPlane {
         first: Option<NatsClient>,
         on: &Handle,
     ) -> Self {
-        let Ports { host, config } = ports;
+        let Ports { host, config, tally } = ports;
         let first = first.map(|nats| NewLink { id: 0, nats, abandoned: None, replaced: None, attached: None });
         let core = Arc::new(Core {
             host_id,
             host,
             config,
+            tally,
             settings: watch::Sender::new(settings),
             live: watch::Sender::new(0),
             last_link: AtomicU64::new(0),

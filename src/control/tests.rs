@@ -70,9 +70,9 @@ async fn a_control_task_that_dies_is_counted_and_joins_again_by_a_connection_of_
     let mut settings = Scheduler::default();
     settings.connection.urls = vec![Secret::new(server.url())];
     let id = HostId::random();
-    let nats = prove(&settings, &id).await.unwrap();
+    let nats = prove(&settings, &id, &Arc::default()).await.unwrap();
     let client = nats.client.clone();
-    let ports = Ports { host: Arc::new(EmptyHost(id.clone())), config: None };
+    let ports = Ports { host: Arc::new(EmptyHost(id.clone())), config: None, tally: Arc::default() };
     let control = ControlPlane::start(settings, id, ports, Some(nats), &Handle::current());
     let mut state = control.state();
     wait_for(&mut state, ControlState::Joined).await;

@@ -87,7 +87,8 @@ pub(crate) enum CtlError {
 impl Session {
     /// Connects, trying each server once.
     pub(crate) async fn open(connection: &NatsConnection, timeout: Duration) -> Result<Self, CtlError> {
-        let purpose = Purpose { name: "washlet-ctl".to_owned(), optional: std::collections::BTreeSet::new() };
+        let (optional, tally) = (std::collections::BTreeSet::new(), std::sync::Arc::default());
+        let purpose = Purpose { name: "washlet-ctl".to_owned(), optional, tally };
         let nats = connect_now(connection, purpose).await.map_err(CtlError::Connect)?;
         Ok(Self { nats, timeout })
     }

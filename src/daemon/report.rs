@@ -61,7 +61,12 @@ impl AdminPort for Report {
         }
         if let Some(control) = &live.control {
             let state = *control.state().borrow();
-            checks.push(Check::required("nats", state == ControlState::Joined, status::of_control(state)));
+            let trouble = shared.tallies.scheduler.trouble().filter(|_why| state != ControlState::Joined);
+            let detail = trouble.map_or_else(
+                || status::of_control(state).to_owned(),
+                |why| format!("{}: {why}", status::of_control(state)),
+            );
+            checks.push(Check::required("nats", state == ControlState::Joined, detail));
         }
         drop(live);
         for plugin in shared.plugins() {

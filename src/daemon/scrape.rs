@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::control::ControlState;
-use crate::daemon::sections::Shared;
+use crate::daemon::sections::{Shared, Tallies};
 use crate::reload::{Live, ReloadStatus};
 use crate::telemetry::metrics::Metrics;
 
@@ -93,6 +93,18 @@ fn traffic(shared: &Shared, metrics: &mut Metrics) {
     let not_after = live.http.as_ref().and_then(|http| http.tls_not_after());
     if let Some(not_after) = not_after.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) {
         metrics.gauge_with("tls_not_after_timestamp_seconds", &[("use", "http")], not_after.as_secs());
+    }
+    let Tallies { scheduler, data } = &shared.tallies;
+    let planes = [("scheduler", scheduler, live.control.is_some()), ("data", data, live.data.is_some())];
+    for (plane, tally, is_configured) in planes {
+        // A plane that never was has no series; one that is gone keeps what it counted.
+        if is_configured || tally.open() > 0 || tally.losses() > 0 {
+            let plane = [("plane", plane)];
+            metrics.gauge_with("nats_connections", &plane, tally.open());
+            metrics.counter_with("nats_disconnects", &plane, tally.losses());
+            metrics.counter_with("nats_reconnects", &plane, tally.reconnects());
+            metrics.counter_with("nats_slow_consumers", &plane, tally.slow_consumers());
+        }
     }
     if let Some(control) = &live.control {
         let is_joined = *control.state().borrow() == ControlState::Joined;

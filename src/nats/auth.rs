@@ -1,13 +1,13 @@
 //! Answers the server's question who we are, reading credential files anew each time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_nats::{Auth, AuthError};
 use nkeys::KeyPair;
 
-use crate::config::NatsAuth;
 use crate::config::files::read_regular;
+use crate::config::{NatsAuth, NatsConnection, Secret};
 use crate::nats::servers::{Servers, UserInfo};
 use crate::task;
 
@@ -18,12 +18,21 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Authenticator {
     auth: NatsAuth,
+    /// Where token or password came from, and may have been replaced.
+    secret_file: Option<PathBuf>,
     servers: Arc<Servers>,
 }
 
 impl Authenticator {
-    pub(super) fn new(auth: NatsAuth, servers: Arc<Servers>) -> Self {
-        Self { auth, servers }
+    pub(super) fn new(settings: &NatsConnection, servers: Arc<Servers>) -> Self {
+        Self { auth: settings.auth.clone(), secret_file: settings.secret_file.clone(), servers }
+    }
+
+    /// What the file of the secret holds by now, or what was given otherwise.
+    async fn newest(&self, secret: &Secret) -> Result<Secret, AuthError> {
+        let Some(path) = &self.secret_file else { return Ok(secret.clone()) };
+        let secret = Secret::of_file(&read(path).await?);
+        if secret.expose().is_empty() { Err(refuse(path, "is empty")) } else { Ok(secret) }
     }
 
     /// Who we say we are, for logs.
@@ -53,10 +62,10 @@ impl Authenticator {
                     answer.password = Some(password.expose().to_owned());
                 }
             },
-            NatsAuth::Token(token) => answer.token = Some(token.expose().to_owned()),
+            NatsAuth::Token(token) => answer.token = Some(self.newest(token).await?.expose().to_owned()),
             NatsAuth::UserPassword { user, password } => {
                 answer.username = Some(user.clone());
-                answer.password = Some(password.expose().to_owned());
+                answer.password = Some(self.newest(password).await?.expose().to_owned());
             }
             NatsAuth::CredsFile(path) => {
                 let text = read(path).await?;
@@ -110,10 +119,32 @@ fn refuse(path: &Path, why: &str) -> AuthError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
     fn authenticator(auth: NatsAuth, url: &str) -> Authenticator {
-        Authenticator::new(auth, Arc::new(Servers::parse(&[Secret::new(url)]).unwrap()))
+        authenticator_with(auth, None, url)
+    }
+
+    fn authenticator_with(auth: NatsAuth, secret_file: Option<PathBuf>, url: &str) -> Authenticator {
+        let settings = NatsConnection { urls: vec![Secret::new(url)], auth, secret_file, ..NatsConnection::default() };
+        Authenticator::new(&settings, Arc::new(Servers::parse(&settings.urls).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn a_rotated_token_or_password_file_is_used_at_the_next_connect() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = Some(file.path().to_owned());
+        let token = authenticator_with(NatsAuth::Token(Secret::new("old")), path.clone(), "a");
+        let user = NatsAuth::UserPassword { user: "me".to_owned(), password: Secret::new("old") };
+        let user = authenticator_with(user, path, "a");
+        for secret in ["first", "second"] {
+            std::fs::write(file.path(), format!("{secret}\r\n")).unwrap();
+            assert_eq!(token.answer(b"").await.unwrap().token.as_deref(), Some(secret));
+            let answer = user.answer(b"").await.unwrap();
+            assert_eq!((answer.username.as_deref(), answer.password.as_deref()), (Some("me"), Some(secret)));
+        }
+        std::fs::write(file.path(), "").unwrap();
+        let Err(error) = token.answer(b"").await else { panic!("was accepted") };
+        assert!(error.to_string().contains(" is empty"), "{error}");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::nats::servers::{Servers, name_of};
-use crate::nats::{ConnectionState, Purpose, Standing};
+use crate::nats::{ConnectionState, Purpose, Standing, Tally};
 
 /// A failure that goes on is said again after this long.
 const REPEAT_AFTER: Duration = Duration::from_secs(30);
@@ -32,6 +32,7 @@ pub(super) struct EventLog {
     /// Whoever tries to connect reports by himself why he cannot.
     is_quiet: AtomicBool,
     sessions: AtomicU64,
+    is_up: AtomicBool,
     servers: Arc<Servers>,
     unreachable: Quiet,
     slow: Quiet,
@@ -52,6 +53,7 @@ impl EventLog {
             said: Mutex::default(),
             is_quiet: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
+            is_up: AtomicBool::new(false),
             servers,
             unreachable: Quiet::default(),
             slow: Quiet::default(),
@@ -89,6 +91,7 @@ impl EventLog {
             // The client notes no error when the name cannot be looked up.
             let why = server.and_then(|server| server.last_error.as_deref()).unwrap_or("cannot look up its name");
             let error = format!("cannot connect to NATS at {last}: {why}");
+            self.purpose.tally.failed(&error);
             self.standing.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
             if let Some(kept_quiet) = self.unreachable.may_speak() {
                 self.unreachable(&last, why, kept_quiet);
@@ -118,6 +121,7 @@ impl EventLog {
                 self.connected();
             }
             Event::Disconnected => {
+                self.ended(Tally::lost);
                 warn!(connection = name, server, "lost the connection to NATS");
                 self.publish(ConnectionState::Lost, Some(format!("lost the connection to NATS at {server}")));
             }
@@ -125,14 +129,17 @@ impl EventLog {
             Event::Draining => debug!(connection = name, "draining the connection to NATS"),
             Event::Closed => {
                 debug!(connection = name, "closed the connection to NATS");
+                self.ended(Tally::closed);
                 self.publish(ConnectionState::Closed, None);
             }
             Event::SlowConsumer(subscription) => {
+                self.purpose.tally.slow_consumer();
                 if let Some(kept_quiet) = self.slow.may_speak() {
                     error!(connection = name, subscription, kept_quiet, "messages were dropped: read too slowly");
                 }
             }
             Event::ServerError(ServerError::SlowConsumer(_)) => {
+                self.purpose.tally.slow_consumer();
                 error!(connection = name, server, "the NATS server calls this connection a slow consumer");
             }
             Event::ServerError(refusal) => self.refused_by(&server, &refusal.to_string()),
@@ -141,6 +148,13 @@ impl EventLog {
                 debug!(connection = name, server, error = kind, "no connection")
             }
             Event::ClientError(failure) => warn!(connection = name, server, error = %failure, "the NATS client failed"),
+        }
+    }
+
+    /// The connection is up no more, if it was.
+    fn ended(&self, count: impl FnOnce(&Tally)) {
+        if self.is_up.swap(false, Ordering::Relaxed) {
+            count(&self.purpose.tally);
         }
     }
 
@@ -171,6 +185,8 @@ impl EventLog {
         self.refused.send_modify(BTreeSet::clear);
         // Events come one by one, so nobody else counts at the same time.
         let session = self.sessions.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        self.is_up.store(true, Ordering::Relaxed);
+        self.purpose.tally.connected(session > 1);
         self.publish(ConnectionState::Connected { session }, None);
     }
 }
@@ -179,6 +195,13 @@ impl EventLog {
 fn refused_subject(refusal: &str) -> Option<&str> {
     let (_, quoted) = refusal.split_once("for Subscription to \"")?;
     quoted.split_once('"').map(|(subject, _)| subject)
+}
+
+impl Drop for EventLog {
+    /// A client that nobody uses any more ends without a word.
+    fn drop(&mut self) {
+        self.ended(Tally::closed);
+    }
 }
 
 impl Quiet {
@@ -224,7 +247,7 @@ mod tests {
     #[test]
     fn a_refusal_is_remembered_until_the_next_connect() {
         let servers = Arc::new(Servers::parse(&[crate::config::Secret::new("a")]).unwrap());
-        let purpose = Purpose { name: "test".to_owned(), optional: BTreeSet::new() };
+        let purpose = Purpose { name: "test".to_owned(), optional: BTreeSet::new(), tally: Arc::default() };
         let log = EventLog::new(purpose, servers, "me".to_owned());
         let refusal = "Permissions Violation for Subscription to \"a.b\"".to_owned();
         log.handle(Event::ServerError(ServerError::Other(refusal)));
@@ -232,5 +255,32 @@ mod tests {
         log.handle(Event::Connected);
         assert!(log.refused().borrow().is_empty());
         assert_eq!(*log.state().borrow(), ConnectionState::Connected { session: 1 });
+    }
+
+    #[test]
+    fn what_happens_is_counted_over_all_connections_of_a_plane() {
+        let tally = Arc::<Tally>::default();
+        let log = || {
+            let servers = Arc::new(Servers::parse(&[crate::config::Secret::new("a")]).unwrap());
+            let purpose = Purpose { name: "test".to_owned(), optional: BTreeSet::new(), tally: Arc::clone(&tally) };
+            EventLog::new(purpose, servers, "me".to_owned())
+        };
+        let counts = || (tally.open(), tally.losses(), tally.reconnects(), tally.slow_consumers());
+        let (old, new) = (log(), log());
+        // What was never up is not lost.
+        old.handle(Event::Disconnected);
+        assert_eq!(counts(), (0, 0, 0, 0));
+        old.handle(Event::Connected);
+        new.handle(Event::Connected);
+        assert_eq!(counts(), (2, 0, 0, 0));
+        old.handle(Event::Closed);
+        new.handle(Event::Disconnected);
+        assert_eq!(counts(), (0, 1, 0, 0));
+        new.handle(Event::Connected);
+        new.handle(Event::SlowConsumer(7));
+        new.handle(Event::SlowConsumer(7));
+        assert_eq!(counts(), (1, 1, 1, 2));
+        drop((old, new));
+        assert_eq!(counts(), (0, 1, 1, 2), "an end without a word counts as one");
     }
 }

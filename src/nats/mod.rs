@@ -10,6 +10,7 @@ mod event;
 pub(crate) mod fake;
 pub(crate) mod handover;
 mod servers;
+mod tally;
 
 pub(crate) use ask::AskError;
 
@@ -29,6 +30,7 @@ use auth::Authenticator;
 pub(crate) use data::{DataClient, DataClientId};
 use event::EventLog;
 use servers::Servers;
+pub(crate) use tally::Tally;
 
 /// The operator gives a silent host up after 60 s: three lost pings must be noticed well before.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -44,6 +46,8 @@ pub(crate) struct Purpose {
     pub(crate) name: String,
     /// Subjects whose refusal by the server costs a warning, not an error.
     pub(crate) optional: BTreeSet<String>,
+    /// Where it is counted what happens to it.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// A client that connects, and reconnects, by itself.
@@ -165,7 +169,7 @@ struct Dialer {
 impl Dialer {
     fn new(settings: &NatsConnection, purpose: Purpose) -> Result<Self, NatsError> {
         let servers = Arc::new(Servers::parse(&settings.urls)?);
-        let authenticator = Arc::new(Authenticator::new(settings.auth.clone(), Arc::clone(&servers)));
+        let authenticator = Arc::new(Authenticator::new(settings, Arc::clone(&servers)));
         let (name, user) = (purpose.name.clone(), authenticator.describe());
         let events = Arc::new(EventLog::new(purpose, Arc::clone(&servers), user.clone()));
         let (state, refused) = (events.state(), events.refused());

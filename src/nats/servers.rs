@@ -10,9 +10,10 @@ use crate::config::Secret;
 use crate::nats::NatsError;
 use crate::task::Backoff;
 
-/// The first pause after a failed attempt at a server, and the longest one.
+/// The first pause after a failed attempt at a server, and the longest one: the operator must hear of a host within 2 s
+/// of the return of its server.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Before a lost connection is replaced: a server that accepts and hangs up must not be hammered.
 const PAUSE_AFTER_LOSS: Duration = Duration::from_millis(50);
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// All metrics, without the prefix `washlet_` and the suffix `_total` of counters.
-pub(crate) const METRICS: [(&str, &str); 28] = [
+pub(crate) const METRICS: [(&str, &str); 32] = [
     ("build_info", "1, with the version of the process"),
     ("config_checks", "Looks at the configuration that found nothing new, by what made them"),
     ("config_generation", "Number of the configuration that is live"),
@@ -35,7 +35,11 @@ pub(crate) const METRICS: [(&str, &str); 28] = [
     ("http_tls_handshakes_failed", "TLS handshakes that failed or took too long"),
     ("messaging_admission_shed", "Messages that found no place in time and were given up"),
     ("messaging_messages", "Messages for components, by what became of them"),
+    ("nats_connections", "Connections to NATS that are up, by plane: two while one replaces another"),
+    ("nats_disconnects", "Connections to NATS that were lost, by plane"),
+    ("nats_reconnects", "Connections to NATS that were made again after a loss, by plane"),
     ("nats_scheduler_joined", "Whether the control plane is joined: 1 or 0"),
+    ("nats_slow_consumers", "Messages of NATS that were dropped because they were read too slowly, by plane"),
     ("plugin_state", "1 for each plugin, with its state"),
     ("retired_forced", "Calls and connections of replaced parts that were cut at the deadline, by part"),
     ("task_restarts", "Times that a task which must not end died and was started again"),

@@ -223,3 +223,19 @@ async fn a_damaged_journal_is_refused_and_a_second_host_on_one_directory_as_well
     assert!(home.state_dir().join("journal.damaged").exists());
     after.washlet.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_state_directory_a_host_is_another_one_each_time() {
+    let home = Home::new().await;
+    let text = home.config().replace("[host]", "").replace("state_dir", "# state_dir");
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let mut heartbeats = home.client.subscribe("runtime.operator.heartbeat.*").await;
+        let washlet = TestProcess::start(&text);
+        let (_subject, heartbeat) = heartbeats.next(PATIENCE).await;
+        for key in ["id", "friendlyName"] {
+            assert!(seen.insert(heartbeat[key].to_string()), "{key} of {heartbeat}");
+        }
+        washlet.finish().await;
+    }
+}

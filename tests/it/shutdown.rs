@@ -114,6 +114,79 @@ async fn a_second_signal_ends_it_early() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_it_drains_the_probe_says_so_and_requests_are_served_for_the_last_time() {
+    let (port, admin) = (free_port(), free_port());
+    let mut process = start(port, &format!("[admin]\nlisten = \"127.0.0.1:{admin}\"")).await;
+    let (_connection, body) = events(port).await;
+    process.sigterm();
+    process.wait_for_message("draining").await;
+    let ready = http::get(addr(admin), "admin", "/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().starts_with("draining: failed"), "{}", ready.text());
+    assert_eq!(http::get(addr(admin), "admin", "/livez").await.status, 200);
+    let answer = http::get(addr(port), "guest.test", "/").await;
+    let connection = answer.headers.get("connection").map(|value| value.as_bytes().to_ascii_lowercase());
+    assert_eq!((answer.status.as_u16(), connection.as_deref()), (200, Some(&b"close"[..])));
+    assert_eq!(rest(body).await, 9);
+    assert_eq!(process.wait_exit().await, Some(0));
+    process.finish().await;
+}
+
+/// washlet as the first process of a namespace, where signals without a handler are ignored. Its id outside.
+async fn first_process(port: u16) -> (TestProcess, String) {
+    let is_allowed = |args: &[&str]| {
+        let tried = std::process::Command::new("unshare").args(args).arg("true").output();
+        tried.is_ok_and(|output| output.status.success())
+    };
+    let own = ["--pid", "--fork", "--kill-child"];
+    let namespaces = if is_allowed(&own) { own.to_vec() } else { [&["--user", "--map-root-user"], &own[..]].concat() };
+    let words = [&namespaces[..], &[env!("CARGO_BIN_EXE_washlet"), "--config", "{dir}/washlet.toml"]].concat();
+    let process =
+        TestProcess::builder(&text(port, "")).file("http2.wasm", HTTP2).program("unshare").args(&words).start();
+    process.wait_for_message("configuration applied").await;
+    let parent = process.id();
+    let children =
+        std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).expect("a process of ours");
+    let id = children.split_whitespace().next().expect("unshare has one child").to_owned();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process of ours");
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("Linux says NSpid");
+    assert_eq!(ids.split_whitespace().last(), Some("1"), "{ids}");
+    (process, id)
+}
+
+fn signal(id: &str, name: &str) {
+    let status = std::process::Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, id]).status();
+    assert!(status.expect("sh runs").success(), "cannot send SIG{name} to process {id}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_the_first_process_it_ends_in_order_and_at_once_at_a_second_signal() {
+    for name in ["TERM", "INT"] {
+        let port = free_port();
+        let (mut process, id) = first_process(port).await;
+        let (_connection, body) = events(port).await;
+        signal(&id, name);
+        assert_eq!(rest(body).await, 9, "what is in flight is finished after SIG{name}");
+        assert_eq!(process.wait_exit().await, Some(0), "after SIG{name}");
+        process.finish().await;
+    }
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let port = free_port();
+        let (mut process, id) = first_process(port).await;
+        process.allow_log("second signal");
+        let stuck = http::request("GET", "guest.test", "/sleep/60000", http::full(""));
+        let stuck = tokio::spawn(http::try_send(addr(port), stuck));
+        let (_connection, _body) = events(port).await;
+        signal(&id, name);
+        process.wait_for_message("draining").await;
+        signal(&id, name);
+        assert_eq!(process.wait_exit().await, Some(code), "after a second SIG{name}");
+        stuck.abort();
+        process.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_during_the_start_ends_it() {
     let registry = FakeServer::hanging().await;
     let image = format!("image = \"{}/a/b:1\"", registry.addr());

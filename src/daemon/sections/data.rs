@@ -56,7 +56,8 @@ impl DataSection {
 
     /// On the workers, where its users are. At a start its server may come later than the host.
     async fn connect(&self, settings: &NatsConnection, is_first: bool, name: &str) -> Result<DataClient, PrepareError> {
-        let purpose = Purpose { name: name.to_owned(), optional: BTreeSet::new() };
+        let tally = Arc::clone(&self.0.tallies.data);
+        let purpose = Purpose { name: name.to_owned(), optional: BTreeSet::new(), tally };
         let settings = settings.clone();
         let connect = async move {
             if is_first { nats::connect(&settings, purpose).await } else { nats::connect_now(&settings, purpose).await }

@@ -26,7 +26,7 @@ use crate::daemon::sections::state::Kept;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer, Totals};
-use crate::nats::DataClient;
+use crate::nats::{DataClient, Tally};
 use crate::plugin::Health;
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::workload::{Settings, Workloads};
@@ -44,7 +44,16 @@ pub(super) struct Shared {
     /// Set before the first attempt.
     reloader: OnceLock<Reloader>,
     is_draining: AtomicBool,
+    /// What happened to connections.
+    pub(super) tallies: Tallies,
     live: Mutex<Live>,
+}
+
+/// By plane, over all connections of each.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    pub(super) scheduler: Arc<Tally>,
+    pub(super) data: Arc<Tally>,
 }
 
 /// The parts that come and go. Locked for a moment, never across an await.
@@ -95,6 +104,7 @@ impl Shared {
             kept: OnceLock::new(),
             reloader: OnceLock::new(),
             is_draining: AtomicBool::new(false),
+            tallies: Tallies::default(),
             live: Mutex::default(),
         }
     }

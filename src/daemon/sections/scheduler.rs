@@ -65,7 +65,7 @@ impl SchedulerSection {
             (None, Some(new)) if plan.is_first => Some(Step::Join(new.clone(), None)),
             (None, Some(new)) => {
                 let Some(host) = self.0.host() else { return Ok(None) };
-                let proven = control::prove(new, host.id()).await?;
+                let proven = control::prove(new, host.id(), &self.0.tallies.scheduler).await?;
                 Some(Step::Join(new.clone(), Some(proven)))
             }
             (Some(control), Some(new)) if needs_another_connection(&plan.old, &plan.new) => {
@@ -126,7 +126,8 @@ impl Prepared for PreparedScheduler {
                 if let Some(found) = shared.take_found() {
                     resume(&placed, found, SystemTime::now());
                 }
-                let ports = Ports { host: Arc::new(placed), config };
+                let tally = Arc::clone(&shared.tallies.scheduler);
+                let ports = Ports { host: Arc::new(placed), config, tally };
                 let control = ControlPlane::start(settings, host.id().clone(), ports, first, &shared.control_thread);
                 live.control = Some(Arc::new(control));
             }

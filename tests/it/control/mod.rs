@@ -1,6 +1,10 @@
 //! The control plane as an operator sees it: the real binary, a real nats-server, a real registry.
 
+mod answers;
 mod contract;
+mod pressure;
+mod secrets;
+mod slow;
 
 use std::time::{Duration, Instant};
 
@@ -236,7 +240,9 @@ async fn a_draining_host_leaves_two_subjects_and_answers_the_other_two() {
     let id = json!({"workloadId": start["workloadId"]}).to_string();
     assert_eq!(state(&host.ask("workload.start", start.to_string()).await), "RUNNING");
 
+    let mut heartbeats = host.client.subscribe(HEARTBEATS).await;
     host.washlet.sigterm();
+    let signalled = Instant::now();
     eventually("starts have no responders", PATIENCE, async || {
         let answer = host.client.try_request(&host.subject("workload.start"), "{}", PATIENCE).await;
         // One that was received before the host left gets an error, with a reply.
@@ -244,8 +250,12 @@ async fn a_draining_host_leaves_two_subjects_and_answers_the_other_two() {
     })
     .await;
     assert_eq!(host.refusal("heartbeat").await, RequestErrorKind::NoResponders);
+    // 100 ms on a machine of its own.
+    assert!(signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
     assert_eq!(state(&host.ask("workload.status", id.clone()).await), "RUNNING");
     assert_eq!(state(&host.ask("workload.stop", id).await), "STOPPING");
     assert_eq!(host.washlet.wait_exit().await, Some(0));
+    let silent = tokio::time::timeout(Duration::from_millis(10), heartbeats.next_message(PATIENCE)).await;
+    assert!(silent.is_err(), "a draining host is silent");
     host.washlet.finish().await;
 }

@@ -125,3 +125,32 @@ async fn a_bundle_of_authorities_that_is_replaced_is_used_for_another_connection
     serves(&client, id).await;
     washlet.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_is_the_user_where_the_server_maps_it() {
+    let authority = crate::tls::authority::Authority::new("cluster");
+    let (server, host, op) =
+        (authority.issue("127.0.0.1"), authority.issue("wasmcloud-runtime"), authority.issue("wasmcloud-operator"));
+    let dir = TempDir::with_prefix("washlet-map-").expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    for (name, issued) in [("server", &server), ("tls", &host), ("op", &op)] {
+        std::fs::write(path(&format!("{name}.crt")), &issued.cert).expect("the file can be written");
+        std::fs::write(path(&format!("{name}.key")), &issued.key).expect("the file can be written");
+    }
+    std::fs::write(path("ca.crt"), authority.pem()).expect("the file can be written");
+    let (cert, key, ca) = (path("server.crt"), path("server.key"), path("ca.crt"));
+    let nats = NatsServer::start(&format!(
+        "tls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {ca:?}, verify_and_map: true }}\n\
+         authorization {{ users: [ {{ user: wasmcloud-runtime }}, {{ user: wasmcloud-operator }} ] }}"
+    ))
+    .await;
+    let options = ConnectOptions::new()
+        .add_root_certificates(path("ca.crt").into())
+        .add_client_certificate(path("op.crt").into(), path("op.key").into())
+        .require_tls(true);
+    let client = nats.client_with(options).await;
+    let lines = format!("ca = {ca:?}\ncert = {:?}\nkey = {:?}", path("tls.crt"), path("tls.key"));
+    let (washlet, id) = join(&tls(&nats, &lines), &client).await;
+    serves(&client, &id).await;
+    washlet.finish().await;
+}

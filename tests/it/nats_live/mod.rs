@@ -3,7 +3,10 @@
 mod access;
 mod change;
 mod encryption;
+mod least;
+mod rotation;
 pub(crate) mod traffic;
+mod trouble;
 
 use serde_json::Value;
 

@@ -1,5 +1,6 @@
 //! Whole stories of a fleet, driven by a simulated operator: what a user of it would see.
 
+mod partition;
 mod simulator;
 
 use std::net::SocketAddr;
@@ -34,7 +35,12 @@ impl Fleet {
 
     /// Starts host `number` and waits until it can be given work.
     async fn host(&self, number: usize) -> TestProcess {
-        let (port, url, home) = (self.ports[number], self.nats.url(), self.home.path().join(number.to_string()));
+        self.host_by(number, &self.nats.url()).await
+    }
+
+    /// As [`Fleet::host`], whose NATS is at `url`.
+    async fn host_by(&self, number: usize, url: &str) -> TestProcess {
+        let (port, home) = (self.ports[number], self.home.path().join(number.to_string()));
         let home = home.display();
         let mut washlet = TestProcess::start(&format!(
             r#"

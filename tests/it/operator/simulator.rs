@@ -40,6 +40,8 @@ struct World {
     workloads: BTreeMap<String, Workload>,
     /// Hosts that a story has withdrawn, as deleting their pod does.
     deleted_hosts: Vec<String>,
+    /// The reply to the first start of each workload never arrives.
+    loses_first_replies: bool,
     next_uid: u64,
     log: OperatorLog,
 }
@@ -134,6 +136,11 @@ impl Operator {
         let mut world = self.world();
         world.deleted_hosts.push(host_id.to_owned());
         world.lose_host(host_id);
+    }
+
+    /// From now on the reply to the first start of each workload is lost on its way.
+    pub(super) fn lose_first_replies(&self) {
+        self.world().loses_first_replies = true;
     }
 
     /// Waits until `count` hosts can be given work.
@@ -332,9 +339,15 @@ async fn reconcile(world: &Mutex<World>, client: &NatsClient, uid: &str) {
         return;
     };
     if !workload.is_placed {
-        *world.lock().expect("no holder panics").log.starts.entry(uid.to_owned()).or_default() += 1;
+        let is_lost = {
+            let mut world = world.lock().expect("no holder panics");
+            let starts = world.log.starts.entry(uid.to_owned()).or_default();
+            *starts += 1;
+            *starts == 1 && world.loses_first_replies
+        };
         let subject = format!("runtime.host.{host}.workload.start");
         let answer = ask(world, client, &subject, &start(uid, &workload), START_TIMEOUT).await;
+        let answer = answer.filter(|_answer| !is_lost);
         world.lock().expect("no holder panics").change(uid, |workload| {
             // Any reply that can be decoded and names the id.
             workload.is_placed = answer.is_some_and(|answer| answer["workloadStatus"]["workloadId"] == uid);

@@ -1,8 +1,8 @@
 //! Servers that misbehave: they hang, break off, lie, or fail for a while.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::registry::manifest;
 
@@ -21,9 +22,13 @@ pub(crate) enum Reply {
     Hang,
     /// Closes the connection.
     Close,
+    /// Nothing until the gate is open, and then that.
+    When(watch::Receiver<bool>, Box<Reply>),
     /// Answers.
     Answer(StatusCode, &'static str, Bytes),
 }
+
+type Paths = Arc<Mutex<Vec<String>>>;
 
 /// Decides by the path of a request and by how many came before it.
 type Behaviour = Arc<dyn Fn(&str, usize) -> Reply + Send + Sync>;
@@ -33,6 +38,7 @@ type Behaviour = Arc<dyn Fn(&str, usize) -> Reply + Send + Sync>;
 pub(crate) struct FakeServer {
     addr: SocketAddr,
     requests: Arc<AtomicUsize>,
+    paths: Paths,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -41,9 +47,14 @@ impl FakeServer {
     pub(crate) async fn start(behaviour: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("a bound socket");
-        let requests = Arc::<AtomicUsize>::default();
+        let (requests, paths) = (Arc::<AtomicUsize>::default(), Paths::default());
+        let heard = Arc::clone(&paths);
+        let behaviour = move |path: &str, before| {
+            heard.lock().expect("no holder panics").push(path.to_owned());
+            behaviour(path, before)
+        };
         let task = tokio::spawn(accept(listener, Arc::new(behaviour), Arc::clone(&requests)));
-        Self { addr, requests, task }
+        Self { addr, requests, paths, task }
     }
 
     /// A registry that takes every request and answers none.
@@ -62,6 +73,15 @@ impl FakeServer {
         .await
     }
 
+    /// A registry of one component that answers nothing before `true` is sent.
+    pub(crate) async fn gated_registry(wasm: Bytes) -> (Self, watch::Sender<bool>) {
+        let (gate_tx, gate_rx) = watch::channel(false);
+        let manifest = manifest(&wasm);
+        let behaviour =
+            move |path: &str, _| Reply::When(gate_rx.clone(), Box::new(serve_component(path, &manifest, &wasm)));
+        (Self::start(behaviour).await, gate_tx)
+    }
+
     /// A registry whose manifest promises `promised` and whose blob is `given`.
     pub(crate) async fn lying_registry(promised: Bytes, given: Bytes) -> Self {
         let manifest = manifest(&promised);
@@ -71,6 +91,12 @@ impl FakeServer {
     /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The paths asked for that contain `part`, in order.
+    pub(crate) fn asked_for(&self, part: &str) -> Vec<String> {
+        let paths = self.paths.lock().expect("no holder panics");
+        paths.iter().filter(|path| path.contains(part)).cloned().collect()
     }
 
     /// How many requests it got.
@@ -108,8 +134,18 @@ async fn serve(stream: TcpStream, behaviour: Behaviour, requests: Arc<AtomicUsiz
         let before = requests.fetch_add(1, Ordering::SeqCst);
         let reply = behaviour(request.uri().path(), before);
         async move {
+            let reply = match reply {
+                Reply::When(mut gate, reply) => {
+                    // Without its sender it stays closed.
+                    if gate.wait_for(|is_open| *is_open).await.is_err() {
+                        return std::future::pending().await;
+                    }
+                    *reply
+                }
+                reply => reply,
+            };
             match reply {
-                Reply::Hang => std::future::pending::<Result<_, std::io::Error>>().await,
+                Reply::Hang | Reply::When(..) => std::future::pending::<Result<_, std::io::Error>>().await,
                 Reply::Close => Err(std::io::Error::other("closed on purpose")),
                 Reply::Answer(status, content_type, body) => {
                     let response = Response::builder().status(status).header(CONTENT_TYPE, content_type);

@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod nats;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod standalone;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub(crate) use load::Load;
 pub(crate) use log::LogLine;
 pub(crate) use nats::NatsServer;
 pub(crate) use process::TestProcess;
+pub(crate) use proxy::Proxy;
 pub(crate) use registry::Registry;
 pub(crate) use standalone::{Standalone, Workload};
 pub(crate) use wait::{PATIENCE, eventually, free_port, quiet};

@@ -41,6 +41,12 @@ impl NatsServer {
         Self { port: free_port(), dir, child: None }
     }
 
+    /// Another configuration, from the next start on.
+    pub(crate) fn rewrite_config(&self, config: &str) {
+        let config = config.replace("{dir}", &self.dir.path().display().to_string());
+        std::fs::write(self.dir.path().join("nats.conf"), config).expect("the file can be written");
+    }
+
     /// Starts it, again or for the first time, and waits until it is ready.
     pub(crate) async fn up(&mut self) {
         let dir = self.dir.path();
@@ -94,6 +100,11 @@ impl NatsServer {
         let id = self.child.as_ref().and_then(Child::id).expect("it runs").to_string();
         let status = std::process::Command::new("sh").args(["-c", "kill -s STOP \"$0\"", &id]).status();
         assert!(status.expect("sh runs").success(), "cannot stop nats-server {id}");
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where it listens.
