@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use wasmtime::component::Linker;
+use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
 
@@ -13,7 +13,9 @@ use crate::engine::inspect::HttpVersion;
 /// A component whose imports are all resolved. Holds nothing of any one workload: shared by all that run the same
 /// artifact with the same interfaces.
 pub(crate) struct Linked {
-    /// The handler it exports, with its exports looked up.
+    /// To instantiate it for calls of its other exports.
+    pub(crate) pre: InstancePre<SharedCtx>,
+    /// The `wasi:http` handler it exports, with its exports looked up.
     pub(crate) http: Option<ProxyPre<SharedCtx>>,
 }
 
@@ -36,6 +38,9 @@ pub(crate) enum LinkError {
     /// The handler it exports is not of the shape its name promises.
     #[error("the exported wasi:http handler has another shape than its version says")]
     Handler(#[source] anyhow::Error),
+    /// `wasi:cli/run` is not of the shape its name promises.
+    #[error("the exported wasi:cli/run has another shape than its version says")]
+    Run(#[source] anyhow::Error),
 }
 
 /// Everything that every component may import.
@@ -53,9 +58,9 @@ pub(crate) fn link(linker: &Linker<SharedCtx>, compiled: &Compiled) -> Result<Li
     let pre = linker.instantiate_pre(&compiled.component).map_err(|error| LinkError::Import(error.into()))?;
     let handler = |error: wasmtime::Error| LinkError::Handler(error.into());
     let http = match compiled.inspected.http() {
-        Some(HttpVersion::P2) => Some(ProxyPre::P2(p2::bindings::ProxyPre::new(pre).map_err(handler)?)),
-        Some(HttpVersion::P3) => Some(ProxyPre::P3(p3::bindings::ServicePre::new(pre).map_err(handler)?)),
+        Some(HttpVersion::P2) => Some(ProxyPre::P2(p2::bindings::ProxyPre::new(pre.clone()).map_err(handler)?)),
+        Some(HttpVersion::P3) => Some(ProxyPre::P3(p3::bindings::ServicePre::new(pre.clone()).map_err(handler)?)),
         None => None,
     };
-    Ok(Linked { http })
+    Ok(Linked { pre, http })
 }

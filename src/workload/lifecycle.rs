@@ -74,7 +74,7 @@ impl Workloads {
                 Begun { is_new: true, end: wait(id, end) }
             }
             Begin::Joins(waiting) => joined(wait(id, waiting.end)),
-            Begin::Runs => joined(ready(status(&id, WorkloadState::Running, ""))),
+            Begin::Runs(state) => joined(ready(status(&id, state, ""))),
             Begin::Taken => {
                 let message = format!(
                     "Workload ID [{id}] already exists (the existing workload must be stopped to reuse the ID)"
@@ -124,6 +124,7 @@ impl Workloads {
                 return None;
             }
             self.route(&assembled);
+            self.begin_service(&assembled, number);
         }
         drop(publishing);
         log_started(&assembled, millis(began.elapsed()));
@@ -245,8 +246,15 @@ impl Workloads {
         status(id, WorkloadState::Stopping, "")
     }
 
-    /// Withdraws a workload from the router after `lame_duck` and lets its work in flight end. `true`: all of it did.
+    /// Withdraws a workload from the router after `lame_duck`, lets its work in flight end, and then ends its service.
+    /// `true`: all of it did.
     pub(super) async fn end(&self, assembled: &Assembled, lame_duck: Duration) -> bool {
+        let is_drained = self.drain(assembled, lame_duck).await;
+        assembled.end_service().await;
+        is_drained
+    }
+
+    async fn drain(&self, assembled: &Assembled, lame_duck: Duration) -> bool {
         let Some((_binding, route)) = &assembled.route else { return true };
         // One deadline from here on, so that a stop is over after `timeout` whatever happens in between.
         let deadline = Instant::now() + self.settings().drain.timeout.max(lame_duck);
@@ -330,7 +338,9 @@ impl Workloads {
             self.withdraw(route);
             route.drain(deadline)
         });
-        join_all(drains).await.into_iter().sum()
+        let forced = join_all(drains).await.into_iter().sum();
+        join_all(running.iter().map(|assembled| assembled.end_service())).await;
+        forced
     }
 }
 

@@ -128,6 +128,7 @@ impl Relinked {
             let mut table = workloads.table();
             if let Some(old) = table.swap_running(&new.id, number, Arc::clone(&new)) {
                 workloads.route(&new);
+                new.take_over_service(&old);
                 replaced.push(old);
             }
         }
@@ -144,6 +145,7 @@ impl Relinked {
                 route.begin_stop();
                 workloads.withdraw(route);
             }
+            old.begin_service_end();
             drop(table);
             warn!(workload.id = %old.id, error = %reason, "workload failed");
             // It starts again as soon as the interface is back.

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use tracing::{debug, info, warn};
 
 use crate::artifact::{ArtifactError, ArtifactRequest, Artifacts};
 use crate::engine::compile::{CompileError, Compiled};
-use crate::engine::inspect::Import;
 use crate::engine::link::{self, LinkError, Linked};
-use crate::engine::plan::{self, MissingImports, Offers, PluginImport};
+use crate::engine::plan::{self, MissingImports, PluginImport};
 use crate::engine::stdio::GuestLog;
 use crate::engine::{Bindings, ItemCtx};
 use crate::error::Blame;
 use crate::plugin::{BindError, BindRequest, PluginSet};
-use crate::types::{ComponentName, ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
+use crate::types::{ComponentName, ComponentSpec, PullPolicy, VolumeKind, WorkloadId, WorkloadOrigin, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
 use crate::workload::http::{HttpBinding, HttpTarget as _};
+use crate::workload::offers::OffersOf;
 use crate::workload::route::Route;
+use crate::workload::service::{Service, ServiceError, as_component};
 use crate::workload::{Settings, Workloads};
 
 /// Why a workload does not start; the text is what the operator and people read.
@@ -27,6 +28,8 @@ use crate::workload::{Settings, Workloads};
 pub(crate) enum StartError {
     #[error("{0} is not implemented yet")]
     NotImplemented(&'static str),
+    #[error("HostPath volume '{0}' is not allowed on this host")]
+    HostPath(String),
     #[error("component name '{0}' is used twice in the workload")]
     DuplicateComponent(ComponentName),
     #[error(transparent)]
@@ -43,6 +46,8 @@ pub(crate) enum StartError {
         #[source]
         cause: CompileError,
     },
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error(transparent)]
     Missing(#[from] MissingImports),
     #[error("failed to link component '{component}'")]
@@ -74,9 +79,11 @@ impl StartError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Pull { cause, .. } => cause.blame(),
+            Self::Service(cause) => cause.blame(),
             Self::NotInTime(_) => Blame::Remote,
             Self::Panicked | Self::HostStopping => Blame::Host,
             Self::NotImplemented(_)
+            | Self::HostPath(_)
             | Self::DuplicateComponent(_)
             | Self::Http(_)
             | Self::Compile { .. }
@@ -112,14 +119,15 @@ impl Pull {
 pub(crate) struct Assembled {
     pub(crate) id: WorkloadId,
     pub(crate) spec: Arc<WorkloadSpec>,
-    /// In the order of the components.
-    pub(crate) compiled: Vec<Arc<Compiled>>,
+    pub(crate) compiled: CompiledParts,
     /// What it was linked against.
     pub(crate) plugins: Arc<PluginSet>,
     /// Which plugin serves which of its imports.
     pub(crate) served: Vec<(&'static str, ImportName)>,
     /// Set if a component takes requests.
     pub(crate) route: Option<Routed>,
+    /// Set if it has one.
+    pub(super) service: Option<Service>,
     /// Kept so that what another component of the workload is bound to lives as long as the workload.
     _items: Vec<Item>,
 }
@@ -139,22 +147,34 @@ pub(crate) struct Basis {
     pub(crate) artifacts: Artifacts,
 }
 
+/// The code of a workload.
+#[derive(Debug, Clone)]
+pub(crate) struct CompiledParts {
+    /// In the order of the components.
+    pub(crate) components: Vec<Arc<Compiled>>,
+    pub(crate) service: Option<Arc<Compiled>>,
+}
+
 /// What requests a workload asks for, and what answers them.
 pub(crate) type Routed = (HttpBinding, Arc<Route>);
 
 /// One component, linked and bound.
 #[derive(Debug)]
-struct Item {
-    linked: Arc<Linked>,
-    ctx: Arc<ItemCtx>,
+pub(super) struct Item {
+    pub(super) linked: Arc<Linked>,
+    pub(super) ctx: Arc<ItemCtx>,
 }
 
 /// What can be told from the spec alone.
 pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), StartError> {
-    if spec.service.is_some() {
-        return Err(StartError::NotImplemented("a workload with a service"));
+    for volume in &spec.volumes {
+        if let (WorkloadOrigin::Placed, VolumeKind::HostPath(host_path)) = (spec.origin, &volume.kind) {
+            return Err(StartError::HostPath(host_path.local_path.display().to_string()));
+        }
     }
-    if spec.components.iter().any(|component| !component.local_resources.volume_mounts.is_empty()) {
+    let of_service = spec.service.iter().map(|service| &service.local_resources);
+    let mut resources = spec.components.iter().map(|component| &component.local_resources).chain(of_service);
+    if resources.any(|resources| !resources.volume_mounts.is_empty()) {
         return Err(StartError::NotImplemented("mounting volumes"));
     }
     for (index, component) in spec.components.iter().enumerate() {
@@ -177,11 +197,14 @@ impl Workloads {
         validate(spec)?;
         let artifacts = &basis.artifacts;
         let compile = spec.components.iter().map(|component| self.compile(component, artifacts, pull));
-        let compiled = try_join_all(compile).await?;
-        self.assemble(id, spec, compiled, basis)
+        let service = self.compile_service(spec.service.as_ref(), basis, pull);
+        let (components, service) = try_join(try_join_all(compile), service).await?;
+        let assembled = self.assemble(id, spec, CompiledParts { components, service }, basis)?;
+        assembled.prepare_service().await?;
+        Ok(assembled)
     }
 
-    async fn compile(
+    pub(super) async fn compile(
         &self,
         component: &ComponentSpec,
         artifacts: &Artifacts,
@@ -209,16 +232,18 @@ impl Workloads {
         &self,
         id: &WorkloadId,
         spec: &Arc<WorkloadSpec>,
-        compiled: Vec<Arc<Compiled>>,
+        compiled: CompiledParts,
         basis: &Basis,
     ) -> Result<Assembled, StartError> {
         let Basis { plugins, settings, artifacts: _ } = basis;
         warn_without_effect(id, spec);
         let guest_log = Arc::new(GuestLog::new());
         let memory_limit = settings.limits.memory;
-        let mut items = Vec::with_capacity(compiled.len());
+        let mut items = Vec::with_capacity(compiled.components.len() + 1);
         let mut served = Vec::new();
-        for (component, compiled) in spec.components.iter().zip(&compiled) {
+        let service = spec.service.as_ref().map(as_component);
+        let codes = compiled.components.iter().chain(&compiled.service);
+        for (component, compiled) in spec.components.iter().chain(&service).zip(codes) {
             let offers = OffersOf { plugins, entries: &spec.host_interfaces };
             let planned = plan::plan(&component.name, &compiled.inspected, &offers)?;
             let linked = self.link(component, compiled, plugins, &planned)?;
@@ -238,6 +263,12 @@ impl Workloads {
             }));
             items.push(Item { linked, ctx: item });
         }
+        let service = match (&spec.service, &compiled.service, items.len() > spec.components.len()) {
+            (Some(spec), Some(compiled), true) => {
+                items.pop().map(|item| Service::new(self.engine(), spec, compiled, item)).transpose()?
+            }
+            _ => None,
+        };
         let route = self.route_of(id, spec, &items, settings)?;
         Ok(Assembled {
             id: id.clone(),
@@ -246,6 +277,7 @@ impl Workloads {
             plugins: Arc::clone(plugins),
             served,
             route,
+            service,
             _items: items,
         })
     }
@@ -355,38 +387,9 @@ fn bind(
     Ok(bindings)
 }
 
-/// What the plugins offer to one workload: an interface needs a plugin that serves it and an entry that asks for it.
-struct OffersOf<'a> {
-    plugins: &'a PluginSet,
-    entries: &'a [WitInterface],
-}
-
-impl Offers for OffersOf<'_> {
-    fn plugin_for(&self, import: &Import) -> Option<usize> {
-        if import.label.is_some() || !self.entries.iter().any(|entry| import.name.is_asked_for_by(entry)) {
-            return None;
-        }
-        self.plugins.plugins().iter().position(|plugin| plugin.serves(&import.name))
-    }
-
-    fn remedy(&self, import: &Import) -> String {
-        if import.label.is_some() {
-            return "named imports are not implemented yet".to_owned();
-        }
-        let ImportName { namespace, package, interface, .. } = &import.name;
-        match (self.plugins.provider_of(&import.name), self.plugins.suggestion(&import.name)) {
-            (Some(_plugin), _) => {
-                format!("add a hostInterfaces entry {namespace}:{package}/{interface} to the workload")
-            }
-            (None, Some(suggestion)) => suggestion,
-            (None, None) => "no plugin of this host serves it".to_owned(),
-        }
-    }
-}
-
 /// Logs what was assembled, once it is published.
 pub(crate) fn log_started(assembled: &Assembled, took_ms: u64) {
-    let digests: Vec<&str> = assembled.compiled.iter().map(|compiled| &*compiled.digest).collect();
+    let digests: Vec<&str> = assembled.compiled.components.iter().chain(&assembled.compiled.service).map(|compiled| &*compiled.digest).collect();
     info!(workload.id = %assembled.id, workload.name = %assembled.spec.name, digests = ?digests, took_ms, "workload started");
     if let Some((binding, _route)) = &assembled.route {
         debug!(workload.id = %assembled.id, hosts = ?binding.hosts, path = %binding.path, "workload routed");
