@@ -85,9 +85,8 @@ impl Inspected {
     }
     /// The one `wasi:cli/run` it exports; `None` also if it exports several.
     pub(crate) fn run(&self) -> Option<RunVersion> {
-        let is_run = |export: &&ImportName| {
-            export.namespace == "wasi" && export.package == "cli" && export.interface == "run"
-        };
+        let is_run =
+            |export: &&ImportName| export.namespace == "wasi" && export.package == "cli" && export.interface == "run";
         let mut runs = self.exports.iter().filter(is_run);
         let (run, None) = (runs.next()?, runs.next()) else { return None };
         match run.version.as_ref().map(|version| (version.major, version.minor)) {

@@ -389,7 +389,13 @@ fn bind(
 
 /// Logs what was assembled, once it is published.
 pub(crate) fn log_started(assembled: &Assembled, took_ms: u64) {
-    let digests: Vec<&str> = assembled.compiled.components.iter().chain(&assembled.compiled.service).map(|compiled| &*compiled.digest).collect();
+    let digests: Vec<&str> = assembled
+        .compiled
+        .components
+        .iter()
+        .chain(&assembled.compiled.service)
+        .map(|compiled| &*compiled.digest)
+        .collect();
     info!(workload.id = %assembled.id, workload.name = %assembled.spec.name, digests = ?digests, took_ms, "workload started");
     if let Some((binding, _route)) = &assembled.route {
         debug!(workload.id = %assembled.id, hosts = ?binding.hosts, path = %binding.path, "workload routed");
