@@ -1,6 +1,7 @@
 //! The control plane as an operator sees it: the real binary, a real nats-server, a real registry.
 
 mod contract;
+mod services;
 
 use std::time::{Duration, Instant};
 
