@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::artifact::ArtifactError;
@@ -258,21 +258,5 @@ impl Workloads {
         let budget = Budget::new(service.max_restarts);
         let supervisor = Supervisor { workloads: self.clone(), id, number, stop, over, parts, budget };
         drop(task::spawn_on(&self.0.workers, "service", supervisor.run(first)));
-    }
-}
-
-/// How long the runs of one service were, for its budget.
-#[derive(Debug, Default)]
-pub(super) struct Health(Option<Instant>);
-
-impl Health {
-    /// It runs; a relink in between is no end of its health.
-    pub(super) fn begins(&mut self) {
-        self.0.get_or_insert_with(Instant::now);
-    }
-
-    /// It failed: how long it was healthy.
-    pub(super) fn ends(&mut self) -> Duration {
-        self.0.take().map_or(Duration::ZERO, |since| since.elapsed())
     }
 }

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::task::{self, Backoff, Shutdown};
 use crate::types::{WorkloadId, WorkloadOrigin};
 use crate::workload::Workloads;
-use crate::workload::service::{Health, Instance, InstantiateError, ServiceParts};
+use crate::workload::service::{Instance, InstantiateError, ServiceParts};
 use crate::workload::table::{Failure, ServiceState, StartNumber};
 
 /// Pauses before a service is started again.
@@ -44,6 +44,22 @@ impl Budget {
         }
         self.restarts += 1;
         Some(self.pauses.pause())
+    }
+}
+
+/// How long the runs of one service were, for its budget.
+#[derive(Debug, Default)]
+struct Health(Option<Instant>);
+
+impl Health {
+    /// It runs; a relink in between is no end of its health.
+    fn begins(&mut self) {
+        self.0.get_or_insert_with(Instant::now);
+    }
+
+    /// It failed: how long it was healthy.
+    fn ends(&mut self) -> Duration {
+        self.0.take().map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 

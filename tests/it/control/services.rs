@@ -95,7 +95,7 @@ async fn a_service_runs_and_writes_until_its_workload_is_stopped() {
         let placed = Placed::new(guest, &json!({ "MODE": "loop" }), "0").await;
         host.washlet.mark();
         assert_eq!(placed.start(&host).await, example("reply_start_running.json"), "{guest}");
-        let line = host.washlet.wait_for_message("tick 3").await;
+        let line = host.washlet.wait_for_output("tick 3").await;
         for (name, value) in [
             ("component", "service"),
             ("stream", "stdout"),
@@ -123,7 +123,7 @@ async fn a_service_that_never_yields_holds_up_nobody_and_is_stopped_as_any_other
     for guest in ["svc2", "svc3"] {
         let placed = Placed::new(guest, &json!({ "MODE": "spin" }), "0").await;
         assert_eq!(placed.start(&host).await, example("reply_start_running.json"));
-        host.washlet.wait_for_message("started mode=spin").await;
+        host.washlet.wait_for_output("started mode=spin").await;
         assert_eq!(host.get("hello.localhost.direct", "/").await.status, 200);
         placed.stop(&host).await;
     }
@@ -147,8 +147,8 @@ async fn a_service_that_fails_is_started_again_after_growing_pauses_and_then_giv
     let said = message(&failed);
     assert!(said.starts_with("Workload is Error: service exited: ") && said.contains("unreachable"), "{said}");
     assert!(said.ends_with(" (restarts exhausted: 3)"), "{said}");
-    let runs = lines(&host).iter().filter(|line| line.message() == "started mode=trap").count();
-    assert_eq!(runs, 4, "one run, and three more");
+    let is_run = |line: &&LogLine| line.field("text").as_deref() == Some("started mode=trap");
+    assert_eq!(lines(&host).iter().filter(is_run).count(), 4, "one run, and three more");
     let pauses = host.washlet.log_lines().into_iter().filter(|line| line.message().starts_with("service failed"));
     let pauses: Vec<u64> = pauses.map(|line| line.field("pause_ms").unwrap().parse().unwrap()).collect();
     assert!(pauses.len() == 3 && pauses.windows(2).all(|pair| pair[0] < pair[1]), "{pauses:?}");
@@ -159,7 +159,7 @@ async fn a_service_that_fails_is_started_again_after_growing_pauses_and_then_giv
     host.washlet.mark();
     assert_eq!(placed.start(&host).await, example("reply_start_running.json"));
     placed.is(&host, "ERROR").await;
-    assert_eq!(lines(&host).iter().filter(|line| line.message() == "started mode=trap").count(), 4);
+    assert_eq!(lines(&host).iter().filter(is_run).count(), 4);
     assert_eq!(state(&host.ask("workload.stop", placed.id.clone()).await), "STOPPING");
     assert_eq!(state(&placed.status(&host).await), "NOT_FOUND");
     host.washlet.finish().await;

@@ -19,6 +19,11 @@ fn counting(fail_first: u32, max_restarts: u64) -> Workload {
     with_service("app", "svc-kv", &keys)
 }
 
+/// A line of `svc-kv`, of any of its runs.
+fn is_run(line: &LogLine) -> bool {
+    line.field("text").is_some_and(|text| text.starts_with("run "))
+}
+
 impl Standalone {
     /// Applies another file; the address stays.
     async fn edit(&mut self, settings: &str, workloads: &[Workload]) {
@@ -38,31 +43,29 @@ async fn each_run_of_a_service_is_on_a_fresh_store_and_plugins_serve_it_as_they_
     host.process.allow_log("service failed, starting it again");
     // A second call of the same instance would say so.
     for run in 1..=3 {
-        host.process.wait_for_message(&format!("run {run}, call 1 of its instance")).await;
+        host.process.wait_for_output(&format!("run {run}, call 1 of its instance")).await;
     }
     assert_eq!(host.runs().await, "3");
     // An edit that is nothing to it leaves it alone.
     host.edit(&format!("{KEYVALUE}\nlimits.call_timeout = \"30s\""), &[counting(2, 2)]).await;
-    let is_run = |line: &LogLine| line.message().starts_with("run ");
     assert_eq!(host.process.log_lines().iter().filter(|line| is_run(line)).count(), 0);
     assert_eq!(host.runs().await, "3");
     // Another environment is another workload: a new one, with what it stored before.
     host.edit(KEYVALUE, &[counting(0, 2)]).await;
-    host.process.wait_for_message("run 4, call 1 of its instance").await;
+    host.process.wait_for_output("run 4, call 1 of its instance").await;
     host.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_loses_an_interface_ends_and_runs_again_when_it_is_back() {
     let mut host = Standalone::start(KEYVALUE, &[counting(0, 0)]).await;
-    host.process.wait_for_message("run 1, call 1 of its instance").await;
+    host.process.wait_for_output("run 1, call 1 of its instance").await;
     host.process.allow_log("workload failed");
     host.process.allow_log("plugins");
     host.edit("reload.in_use = \"fail-workloads\"", &[counting(0, 0)]).await;
     let failed = host.process.wait_for_message("workload failed").await;
     assert!(failed.field("error").unwrap().contains("wasi:keyvalue/store@0.2.0-draft"), "{failed}");
     host.edit(&format!("{KEYVALUE}\nreload.in_use = \"fail-workloads\""), &[counting(0, 0)]).await;
-    let is_run = |line: &LogLine| line.message().starts_with("run ");
     host.process.wait_for_log(is_run).await;
     eventually("its components serve again", PATIENCE, async || {
         (host.get("app.test", "/default/exists/runs").await.status == 200).then_some(())
@@ -79,16 +82,16 @@ async fn a_service_of_the_file_that_is_given_up_is_tried_again_and_ends_with_its
     let failed = host.process.wait_for_message("workload failed").await;
     assert_eq!(failed.field("error").as_deref(), Some("service exited: exit code 7 (restarts exhausted: 0)"));
     host.process.mark();
-    host.process.wait_for_message("started mode=exit-7").await;
+    host.process.wait_for_output("started mode=exit-7").await;
     // Mended, it runs; and without its entry it does not.
     host.edit(KEYVALUE, &[with_service("app", "svc2", "environment = { MODE = \"loop\" }")]).await;
-    host.process.wait_for_message("tick 2").await;
+    host.process.wait_for_output("tick 2").await;
     assert_eq!(host.get("app.test", "/default/exists/x").await.status, 200);
     host.edit(KEYVALUE, &[]).await;
     host.process.wait_for_message("workload stopped").await;
     host.process.mark();
     tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-    assert!(host.process.log_lines().iter().all(|line| !line.message().starts_with("tick ")));
+    assert!(host.process.log_lines().iter().all(|line| line.message() != "guest output"));
     host.finish().await;
 }
 
@@ -100,7 +103,7 @@ async fn a_host_ends_in_order_while_its_services_run() {
         with_service("c", "svc2", "environment = { MODE = \"spin\" }"),
     ];
     let host = Standalone::start(KEYVALUE, &workloads).await;
-    host.process.wait_for_message("started mode=spin").await;
-    host.process.wait_for_message("tick 2").await;
+    host.process.wait_for_output("started mode=spin").await;
+    host.process.wait_for_output("tick 2").await;
     host.finish().await;
 }
