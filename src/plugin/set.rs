@@ -43,6 +43,12 @@ impl PluginSet {
         (Self { builtins, plugins }, change)
     }
 
+    /// A set of these, in order of their ids.
+    #[cfg(test)]
+    pub(crate) fn for_test(plugins: Vec<Arc<dyn HostPlugin>>) -> Self {
+        Self { builtins: Builtins::default(), plugins }
+    }
+
     /// The plugin that serves `import` exactly as the component spells it.
     pub(crate) fn provider_of(&self, import: &ImportName) -> Option<&Arc<dyn HostPlugin>> {
         self.plugins.iter().find(|plugin| plugin.serves(import))

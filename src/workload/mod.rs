@@ -20,6 +20,8 @@ pub(crate) mod start;
 mod statics;
 mod supervise;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
