@@ -23,6 +23,9 @@ use crate::workload::{Waiting, Workloads, status};
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// Enough doublings to reach the longest pause.
+const RETRIES_COUNTED_MAX: u32 = 6;
+
 /// A start under way: who waits for it, and how it is told to end.
 struct Starting {
     id: WorkloadId,
@@ -167,6 +170,11 @@ impl Workloads {
         let (workloads, id, spec) = (self.clone(), id.clone(), Arc::clone(spec));
         drop(task::spawn_on(&self.0.workers, "retry", async move {
             let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+            let retries = workloads.table().get(&id).map_or(0, |entry| entry.retries);
+            // Where it failed while it ran, and not for the first time, the pause goes on growing.
+            for _shorter in 0..retries.min(RETRIES_COUNTED_MAX) {
+                let _skipped: Duration = backoff.pause();
+            }
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(backoff.pause()) => {}

@@ -9,6 +9,7 @@ pub(crate) mod binding;
 pub(crate) mod http;
 mod http_p2;
 mod http_p3;
+mod ignored;
 mod lifecycle;
 mod linked;
 mod offers;

@@ -18,6 +18,7 @@ use crate::types::{ComponentName, ComponentSpec, PullPolicy, VolumeKind, Workloa
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
 use crate::workload::http::{HttpBinding, HttpTarget as _};
+use crate::workload::ignored::warn_without_effect;
 use crate::workload::offers::OffersOf;
 use crate::workload::route::Route;
 use crate::workload::service::{Service, ServiceError, as_component};
@@ -333,19 +334,6 @@ impl Workloads {
             }
             link::link(&linker, compiled).map(Arc::new).map_err(failed)
         })
-    }
-}
-
-/// Settings that are accepted because a fleet sends them, and do nothing yet.
-fn warn_without_effect(id: &WorkloadId, spec: &WorkloadSpec) {
-    for component in &spec.components {
-        let name = &component.name;
-        if component.pool_size.is_some() {
-            warn!(workload.id = %id, component = %name, "pool_size has no effect yet: each call gets a fresh instance");
-        }
-        if component.local_resources.cpu_limit.is_some() {
-            warn!(workload.id = %id, component = %name, "cpu_limit has no effect yet");
-        }
     }
 }
 

@@ -151,6 +151,9 @@ impl Supervisor {
     /// After a failure: waits for the next run, or gives up and says `false`.
     async fn pause(&mut self, cause: &InstantiateError, ran: Duration) -> bool {
         let Some(pause) = self.budget.after_failure(ran) else {
+            if ran >= HEALTHY_AFTER {
+                self.workloads.table().renew(&self.id, self.number);
+            }
             let reason = format!("service exited: {cause} (restarts exhausted: {})", self.budget.restarts_max);
             self.workloads.fail_service(&self.id, self.number, reason.into());
             return false;

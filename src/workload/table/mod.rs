@@ -50,6 +50,8 @@ pub(crate) struct Entry<W, R> {
     pub(crate) phase: Phase<W, R>,
     /// Of meaning only while it runs.
     service: ServiceState,
+    /// How often it was begun again since it was last well: the next pause is the longer for it.
+    pub(crate) retries: u32,
 }
 
 /// Where the service of a running workload is; without one the workload is as if it ran.
@@ -80,7 +82,7 @@ pub(crate) struct Failure {
 
 impl<W, R> Entry<W, R> {
     fn new(number: StartNumber, spec: Arc<WorkloadSpec>, phase: Phase<W, R>) -> Self {
-        Self { number, spec, phase, service: ServiceState::Running }
+        Self { number, spec, phase, service: ServiceState::Running, retries: 0 }
     }
 
     pub(crate) fn state(&self) -> WorkloadState {
@@ -154,10 +156,17 @@ impl<W: Clone, R: Clone> Table<W, R> {
         waiting: impl FnOnce() -> W,
     ) -> Option<StartNumber> {
         let failed = self.failed(id, number)?;
-        let spec = Arc::clone(&failed.spec);
+        let (spec, retries) = (Arc::clone(&failed.spec), failed.retries.saturating_add(1));
         let number = self.next_number();
-        self.insert(id, Entry::new(number, spec, Phase::Starting(waiting())));
+        self.insert(id, Entry { retries, ..Entry::new(number, spec, Phase::Starting(waiting())) });
         Some(number)
+    }
+
+    /// What is `number` was well for long enough that earlier failures no longer count.
+    pub(crate) fn renew(&mut self, id: &WorkloadId, number: StartNumber) {
+        if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.number == number) {
+            entry.retries = 0;
+        }
     }
 
     /// Another try of what failed as `number` failed as well; `false` if something happened to it meanwhile.

@@ -176,3 +176,21 @@ fn a_service_that_is_given_up_fails_its_workload_and_only_its_own() {
     assert!(matches!(old, Some(Phase::Running(10))) && third != second);
     assert!(!table.set_service(&id, second, ServiceState::Completed), "another one runs in its place");
 }
+
+#[test]
+fn what_is_begun_again_and_again_is_known_to_be_until_it_was_well() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let mut number = table.record_failed(&id, spec("a", None), failure("no"));
+    for retries in 1..=3 {
+        number = table.begin_again(&id, number, || 1).unwrap();
+        assert!(table.finish(&id, number, Ok(9)));
+        assert_eq!(table.fail_running(&id, number, failure("again")), Some(9));
+        assert_eq!(table.get(&id).unwrap().retries, retries);
+    }
+    table.renew(&id, number);
+    assert_eq!(table.get(&id).unwrap().retries, 0);
+    reserved(table.begin(&id, &spec("a", None), || 1));
+    table.renew(&id, number);
+    assert_eq!(table.get(&id).unwrap().retries, 0, "a start from outside counts from the beginning");
+}
