@@ -149,11 +149,12 @@ impl ImportName {
         self.is_of_package(offered) && offered.interfaces.contains(&self.interface) && self.version == offered.version
     }
 
-    /// Whether a workload's `entry` asks for this interface: in its version, if both name one.
+    /// Whether a workload's `entry` asks for this interface: in its version, if both name one. An interface `types` is
+    /// what the others of its package are made of, and needs no mention.
     #[must_use]
     pub fn is_asked_for_by(&self, entry: &WitInterface) -> bool {
         self.is_of_package(entry)
-            && entry.interfaces.contains(&self.interface)
+            && (self.interface == "types" || entry.interfaces.contains(&self.interface))
             && match (&self.version, &entry.version) {
                 (Some(own), Some(other)) => own == other,
                 (None, _) | (_, None) => true,

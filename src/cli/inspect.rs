@@ -66,20 +66,21 @@ pub(super) fn diff(old: &Path, new: &Path, layers: &Layers, as_json: bool) -> Ex
         (Ok(old), Ok(new)) => (old, new),
         (Err(problems), _) | (_, Err(problems)) => return of_problems(&problems),
     };
-    let Forecast { changed, refused, pinned } = forecast(&old, &new);
+    let Forecast { changed, lost, refused, pinned } = forecast(&old, &new);
     if as_json {
         let changed: Vec<_> = changed
             .iter()
             .map(|(key, verb, class)| json!({ "key": key, "verb": verb, "class": class.as_str() }))
             .collect();
         let pinned: Vec<_> = pinned.iter().map(|pinned| json!({ "key": pinned.key, "by": pinned.by })).collect();
-        print(&format!("{:#}\n", json!({ "changed": changed, "refused": refused, "pinned": pinned })));
+        print(&format!("{:#}\n", json!({ "changed": changed, "lost": lost, "refused": refused, "pinned": pinned })));
     } else {
         let mut text: String =
             changed.iter().map(|(key, verb, class)| format!("{key}: {verb} ({})\n", class.as_str())).collect();
         if changed.is_empty() {
             text.push_str("nothing changes\n");
         }
+        text.extend(lost.iter().map(|lost| format!("{lost}\n")));
         text.extend(pinned.iter().map(|pinned| format!("{}: set in vain, {} decides\n", pinned.key, pinned.by)));
         print(&text);
         say(&refused.iter().map(|reason| format!("refused: {reason}\n")).collect::<String>());

@@ -258,10 +258,11 @@ impl ConfigDiff {
 
     /// A plugin that comes or goes changes what workloads link against; one that stays gets another backend.
     fn plugins(&mut self, old: &Plugins, new: &Plugins) {
-        let Plugins { wasi_config, wasi_logging, wasi_keyvalue } = old;
+        let Plugins { wasi_config, wasi_logging, wasi_keyvalue, wasmcloud_messaging } = old;
         self.plugin("plugins.wasi-config", wasi_config.as_ref(), new.wasi_config.as_ref());
         self.plugin("plugins.wasi-logging", wasi_logging.as_ref(), new.wasi_logging.as_ref());
         self.plugin("plugins.wasi-keyvalue", wasi_keyvalue.as_ref(), new.wasi_keyvalue.as_ref());
+        self.plugin("plugins.wasmcloud-messaging", wasmcloud_messaging.as_ref(), new.wasmcloud_messaging.as_ref());
     }
 
     fn plugin<T: PartialEq>(&mut self, key: &str, old: Option<&T>, new: Option<&T>) {

@@ -2,6 +2,7 @@
 
 mod base;
 mod check;
+mod connection;
 pub mod diff;
 mod document;
 pub mod engine;
@@ -15,6 +16,7 @@ pub mod host;
 pub mod http;
 mod kind;
 mod load;
+pub mod messaging;
 pub mod nats;
 pub mod observe;
 mod path;
@@ -51,6 +53,7 @@ pub use engine::Engine;
 pub use host::Host;
 pub use http::{Http, HttpTls};
 pub use load::{FILE_BYTES_MAX, Loaded, Pinned, load, log_of};
+pub use messaging::{MessagingBackend, MessagingPlugin, QueueGroup};
 pub use nats::{Nats, NatsAuth, NatsConnection, NatsTls, Scheduler};
 pub use observe::{Admin, Log, LogFormat};
 pub use pem::PemFile;

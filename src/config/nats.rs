@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
 use crate::config::path::join;
-use crate::config::resolve::{FileKind, Resolver};
+use crate::config::resolve::Resolver;
 use crate::config::scalar::{FileDuration, FileUrl};
-use crate::config::server_url::{is_subject_prefix, resolve_urls};
 
 /// Both planes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -114,7 +113,6 @@ pub(crate) struct FileNats {
     /// The control plane. Without this table the host is standalone.
     pub(super) scheduler: Option<FileScheduler>,
     /// The data plane; connected only when a plugin needs it.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) data: FileDataConnection,
 }
 
@@ -240,10 +238,9 @@ impl Default for FileDataConnection {
 }
 
 impl FileNats {
-    /// Of the data plane nothing but the defaults can be said yet.
     pub(super) fn resolve(self, cx: &mut Resolver<'_>) -> Nats {
-        let Self { scheduler, data: _ } = self;
-        Nats { scheduler: scheduler.map(|scheduler| scheduler.resolve(cx)), data: NatsConnection::default() }
+        let Self { scheduler, data } = self;
+        Nats { scheduler: scheduler.map(|scheduler| scheduler.resolve(cx)), data: data.resolve(cx) }
     }
 }
 
@@ -272,32 +269,19 @@ impl FileScheduler {
         if start_reply_wait.0 >= START_REPLY_WAIT_MAX {
             cx.error(&at("start_reply_wait"), "expected less than 55s: the operator waits for 60s");
         }
-        if inbox_prefix.as_deref().is_some_and(|prefix| !is_subject_prefix(prefix)) {
-            cx.error(&at("inbox_prefix"), "expected a subject such as \"_INBOX.host\": no `*`, `>` or white space");
-        }
-        let credentials = Credentials {
+        let connection = FileDataConnection {
+            urls,
             creds_file,
             nkey_seed_file,
-            token: token.is_some() || token_file.is_some(),
+            token,
+            token_file,
             user,
-            password: password.is_some() || password_file.is_some(),
-        };
-        if credentials.user.as_deref() == Some("") {
-            cx.error(&at("user"), "expected a user name, found an empty text");
-        }
-        let is_one_kind = credentials.are_of_one_kind(cx);
-        let (token, password) = if is_one_kind {
-            let token = cx.secret(&at("token"), token, token_file);
-            (token, cx.secret(&at("password"), password, password_file))
-        } else {
-            (None, None)
-        };
-        let connection = NatsConnection {
-            urls: resolve_urls(&at("urls"), urls, cx),
-            auth: if is_one_kind { credentials.resolve(token, password, cx) } else { NatsAuth::None },
-            tls: tls.resolve(&at("tls"), cx),
+            password,
+            password_file,
             inbox_prefix,
+            tls,
         };
+        let connection = connection.resolve_at("nats.scheduler", cx);
         let default = Scheduler::default();
         let count = |max: u32| usize::try_from(max).ok().and_then(NonZeroUsize::new);
         Scheduler {
@@ -307,75 +291,5 @@ impl FileScheduler {
             starts_in_flight_max: count(starts_in_flight_max).unwrap_or(default.starts_in_flight_max),
             start_reply_wait: cx.positive(&at("start_reply_wait"), start_reply_wait),
         }
-    }
-}
-
-/// What was said about authentication, before it is known whether it fits together.
-struct Credentials {
-    creds_file: Option<PathBuf>,
-    nkey_seed_file: Option<PathBuf>,
-    token: bool,
-    user: Option<String>,
-    password: bool,
-}
-
-impl Credentials {
-    /// Whether at most one way to authenticate was given. The files of several are not read: which one is meant?
-    fn are_of_one_kind(&self, cx: &mut Resolver<'_>) -> bool {
-        let ways = [
-            ("creds_file", self.creds_file.is_some()),
-            ("nkey_seed_file", self.nkey_seed_file.is_some()),
-            ("token", self.token),
-            (if self.user.is_some() { "user" } else { "password" }, self.user.is_some() || self.password),
-        ];
-        let at = |key: &str| join("nats.scheduler", key);
-        let mut given = ways.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| cx.present(&at(key)));
-        let (Some(first), Some(second)) = (given.next(), given.next()) else { return true };
-        cx.error_both(&first, &second, "only one way to authenticate can be given");
-        false
-    }
-
-    fn resolve(self, token: Option<Secret>, password: Option<Secret>, cx: &mut Resolver<'_>) -> NatsAuth {
-        let at = |key: &str| join("nats.scheduler", key);
-        let creds_file = self.creds_file.map(|file| cx.file_of(&at("creds_file"), file, FileKind::NatsCredentials));
-        let nkey_seed_file =
-            self.nkey_seed_file.map(|file| cx.file_of(&at("nkey_seed_file"), file, FileKind::NkeySeed));
-        match (creds_file, nkey_seed_file, token, self.user, password) {
-            (Some(file), ..) => NatsAuth::CredsFile(file),
-            (_, Some(file), ..) => NatsAuth::NkeySeedFile(file),
-            (_, _, Some(token), ..) => NatsAuth::Token(token),
-            (_, _, _, Some(user), Some(password)) => NatsAuth::UserPassword { user, password },
-            (_, _, _, Some(_), None) if !self.password && !cx.is_tainted(&at("password")) => {
-                cx.error(&at("user"), "`user` needs `password` or `password_file` beside it");
-                NatsAuth::None
-            }
-            (_, _, _, None, Some(_)) if !cx.is_tainted(&at("user")) => {
-                cx.error(&cx.present(&at("password")), "`password` needs `user` beside it");
-                NatsAuth::None
-            }
-            (None, None, None, _, _) => NatsAuth::None,
-        }
-    }
-}
-
-impl FileNatsTls {
-    fn resolve(self, path: &str, cx: &mut Resolver<'_>) -> NatsTls {
-        let Self { ca, cert, key, first } = self;
-        let ca = ca.map(|file| cx.file_of(&join(path, "ca"), file, FileKind::Certificate));
-        let cert = cert.map(|file| cx.file_of(&join(path, "cert"), file, FileKind::Certificate));
-        let key = key.map(|file| cx.file_of(&join(path, "key"), file, FileKind::PrivateKey));
-        let client = match (cert, key) {
-            (Some(cert), Some(key)) => Some((cert, key)),
-            (Some(_cert), None) => {
-                cx.error(&join(path, "cert"), "`cert` needs `key` beside it");
-                None
-            }
-            (None, Some(_key)) => {
-                cx.error(&join(path, "key"), "`key` needs `cert` beside it");
-                None
-            }
-            (None, None) => None,
-        };
-        NatsTls { ca, client, first }
     }
 }

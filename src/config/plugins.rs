@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
+use crate::config::messaging::{FileMessaging, MessagingPlugin};
 use crate::config::path::index;
 use crate::config::resolve::Resolver;
 
@@ -19,6 +20,8 @@ pub struct Plugins {
     pub wasi_logging: Option<LoggingPlugin>,
     /// `[plugins.wasi-keyvalue]`
     pub wasi_keyvalue: Option<KeyvaluePlugin>,
+    /// `[plugins.wasmcloud-messaging]`
+    pub wasmcloud_messaging: Option<MessagingPlugin>,
 }
 
 /// `[plugins.wasi-config]`: memory is the one backend so far.
@@ -36,19 +39,23 @@ pub struct KeyvaluePlugin {
     pub backend: KeyvalueBackend,
     /// Buckets that may be opened: `*` alone, or names with `*` at the end.
     pub allow_buckets: Vec<String>,
+    /// Put before the names of buckets that workloads share; `{namespace}` stands for that of the workload.
+    pub bucket_prefix: String,
 }
 
 impl Default for KeyvaluePlugin {
     fn default() -> Self {
-        Self { backend: KeyvalueBackend::Memory, allow_buckets: vec!["*".to_owned()] }
+        Self { backend: KeyvalueBackend::Memory, allow_buckets: vec!["*".to_owned()], bucket_prefix: String::new() }
     }
 }
 
 /// Where values are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyvalueBackend {
     /// In the host's memory, one store per workload.
     Memory,
+    /// In JetStream buckets, over the connection of the data plane.
+    Nats,
 }
 
 /// `[plugins]`: a plugin is on by its table; `enabled = false` switches it off and keeps the settings.
@@ -66,7 +73,6 @@ pub(crate) struct FilePlugins {
     #[schemars(extend("x-washlet-todo" = true))]
     pub(super) wasi_blobstore: Option<FileBlobstore>,
     /// Messages by subject.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) wasmcloud_messaging: Option<FileMessaging>,
     /// Queries to PostgreSQL.
     #[schemars(extend("x-washlet-todo" = true))]
@@ -120,8 +126,7 @@ pub(super) enum FileConfigBackend {
 pub(crate) struct FileKeyvalue {
     /// Whether the plugin is on.
     pub(super) enabled: bool,
-    /// Where values are kept.
-    #[schemars(extend("x-washlet-todo" = true))]
+    /// Where values are kept; filesystem, redis and postgres are not implemented yet.
     pub(super) backend: FileKeyvalueBackend,
     /// Directory of the filesystem backend.
     #[schemars(extend("x-washlet-todo" = true))]
@@ -136,7 +141,6 @@ pub(crate) struct FileKeyvalue {
     #[schemars(extend("x-washlet-todo" = true))]
     pub(super) prefix: Option<String>,
     /// Put before bucket names, for example `{namespace}-`. Empty: names as they are.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) bucket_prefix: String,
     /// Buckets that may be opened: `*`, or names with `*` at the end.
     pub(super) allow_buckets: Vec<String>,
@@ -191,39 +195,6 @@ pub(super) enum FileBlobstoreBackend {
     Nats,
     Postgres,
     S3,
-}
-
-/// `[plugins.wasmcloud-messaging]`: messages by subject.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-washlet-reload" = "live"))]
-pub(crate) struct FileMessaging {
-    /// Whether the plugin is on.
-    pub(super) enabled: bool,
-    /// What carries the messages.
-    pub(super) backend: FileMessagingBackend,
-    /// Subjects that components can neither publish nor subscribe to.
-    pub(super) deny_subjects: Vec<String>,
-    /// Who shares messages: the replicas of a deployment, or nobody.
-    pub(super) queue_group: FileQueueGroup,
-    /// Messages in flight, host-wide. 0: derived from engine.max_instances.
-    pub(super) max_in_flight: u32,
-    /// Messages in flight per component. 0: a quarter of the above.
-    pub(super) max_in_flight_per_component: u32,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum FileMessagingBackend {
-    Memory,
-    Nats,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum FileQueueGroup {
-    Deployment,
-    Workload,
 }
 
 /// `[plugins.wasmcloud-postgres]`: queries to PostgreSQL.
@@ -309,19 +280,6 @@ impl Default for FileBlobstore {
     }
 }
 
-impl Default for FileMessaging {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            backend: FileMessagingBackend::Memory,
-            deny_subjects: ["runtime.>", "$SYS.>", "$JS.>", "_INBOX.>"].map(str::to_owned).to_vec(),
-            queue_group: FileQueueGroup::Deployment,
-            max_in_flight: 0,
-            max_in_flight_per_component: 0,
-        }
-    }
-}
-
 impl Default for FilePostgres {
     fn default() -> Self {
         Self { enabled: true, url: None, url_file: None }
@@ -349,7 +307,7 @@ impl FilePlugins {
             wasi_logging,
             wasi_keyvalue,
             wasi_blobstore: _,
-            wasmcloud_messaging: _,
+            wasmcloud_messaging,
             wasmcloud_postgres: _,
             wasmcloud_secrets: _,
             wasi_otel: _,
@@ -359,14 +317,27 @@ impl FilePlugins {
             wasi_config: wasi_config.filter(|plugin| plugin.enabled).map(|_defaults_only| ConfigPlugin {}),
             wasi_logging: wasi_logging.filter(|plugin| plugin.enabled).map(|_no_settings| LoggingPlugin {}),
             wasi_keyvalue: wasi_keyvalue.and_then(|plugin| plugin.resolve(cx)),
+            wasmcloud_messaging: wasmcloud_messaging.and_then(|plugin| plugin.resolve(cx)),
         }
     }
 }
 
 impl FileKeyvalue {
     fn resolve(self, cx: &mut Resolver<'_>) -> Option<KeyvaluePlugin> {
-        let Self { enabled, allow_buckets, backend: _, root: _, url: _, url_file: _, prefix: _, bucket_prefix: _ } =
-            self;
+        let Self { enabled, allow_buckets, backend, root: _, url: _, url_file: _, prefix: _, bucket_prefix } = self;
+        let backend = match backend {
+            FileKeyvalueBackend::Memory => KeyvalueBackend::Memory,
+            FileKeyvalueBackend::Nats => KeyvalueBackend::Nats,
+            FileKeyvalueBackend::Filesystem | FileKeyvalueBackend::Redis | FileKeyvalueBackend::Postgres => {
+                cx.error_at_key("plugins.wasi-keyvalue.backend", "not implemented yet");
+                KeyvalueBackend::Memory
+            }
+        };
+        let is_of_names = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !bucket_prefix.replace("{namespace}", "").chars().all(is_of_names) {
+            let message = "expected letters, digits, `-`, `_` and `{namespace}`";
+            cx.error("plugins.wasi-keyvalue.bucket_prefix", message);
+        }
         for (i, pattern) in allow_buckets.iter().enumerate() {
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
             if pattern.is_empty() || name.contains('*') {
@@ -374,6 +345,6 @@ impl FileKeyvalue {
                 cx.error(&path, "expected a bucket name, with `*` at most at the end");
             }
         }
-        enabled.then_some(KeyvaluePlugin { backend: KeyvalueBackend::Memory, allow_buckets })
+        enabled.then_some(KeyvaluePlugin { backend, allow_buckets, bucket_prefix })
     }
 }

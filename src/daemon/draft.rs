@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::artifact::Artifacts;
-use crate::plugin::PluginSet;
+use crate::plugin::{Means, PluginSet};
 use crate::state::Identity;
 use crate::workload::{Settings, Workloads};
 
@@ -14,6 +14,8 @@ pub(super) struct Draft {
     pub(super) identity: Option<Identity>,
     /// The workloads of a host that is being started.
     pub(super) workloads: Option<Workloads>,
+    /// What is lent to plugins from the commit on.
+    pub(super) means: Means,
     /// The plugins that are about to be live.
     pub(super) plugins: Option<Arc<PluginSet>>,
     /// Likewise the limits of workloads, and the registries they are pulled from.

@@ -24,6 +24,9 @@ pub(super) fn metrics(shared: &Shared) -> String {
         for (state, number) in by_state {
             metrics.gauge_with("workloads", &[("state", &state)], number);
         }
+        for count in host.workloads().plugins().plugins().iter().flat_map(|plugin| plugin.counts()) {
+            metrics.counter_with(count.name, &count.labels, count.value);
+        }
     }
     traffic(shared, &mut metrics);
     for (runtime, tasks) in shared.tasks() {

@@ -70,5 +70,9 @@ async fn drain_all(shared: &Shared) {
     if let Some(control) = &control {
         control.close(CLOSE_TIME_MAX).await;
     }
+    let data = shared.live().data.take();
+    if let Some(data) = data {
+        data.close().await;
+    }
     info!(forced, "washlet ends");
 }

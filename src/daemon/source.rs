@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tracing::warn;
 
 use crate::config::files::{
-    FileRead, Files, MOUNTINFO, Mounts, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, read_regular,
+    FileRead, Files, MOUNTINFO, Mounts, REFERENCED_BYTES_MAX, ReadFailure, Snapshot, Urgency, Writers, read_regular,
 };
 use crate::config::rules::{self, Broken};
 use crate::config::{self, Base, Config, ConfigDiff, FileInput, FlagValue, Problem, Problems, Severity, Sources};
@@ -103,6 +103,10 @@ impl FileSource {
 impl ConfigSource for FileSource {
     fn read(&mut self, urgency: Urgency) -> BoxFuture<'_, Result<Snapshot, ReadFailure>> {
         self.files.read(urgency).boxed()
+    }
+
+    fn writers(&self) -> Writers {
+        self.files.writers()
     }
 
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>> {

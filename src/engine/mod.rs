@@ -28,6 +28,7 @@ pub(crate) use ctx::{Bindings, ItemCtx, SharedCtx};
 pub(crate) use link::Linked;
 
 use crate::config;
+use crate::config::engine::Pooling;
 use crate::engine::compile::Compiler;
 use crate::engine::epoch::Ticker;
 use crate::engine::limits::MemoryBudget;
@@ -43,6 +44,7 @@ struct Inner {
     ticker: Ticker,
     memory: Arc<MemoryBudget>,
     instances: Arc<Semaphore>,
+    pooled_instances: Option<usize>,
 }
 
 /// Why there is no engine.
@@ -74,6 +76,7 @@ impl Engine {
             ticker,
             memory: Arc::new(MemoryBudget::of_machine()),
             instances: Arc::new(Semaphore::new(max_instances)),
+            pooled_instances: (settings.pooling != Pooling::Off).then_some(max_instances),
         })))
     }
 
@@ -96,6 +99,11 @@ impl Engine {
         store.limiter(|ctx| &mut ctx.limits);
         epoch::yield_at_every_tick(&mut store);
         store
+    }
+
+    /// How many instances a pool may hold, if there is to be one.
+    pub(crate) fn pooled_instances(&self) -> Option<usize> {
+        self.0.pooled_instances
     }
 
     /// One permit for each instance that may exist at once, over all workloads.

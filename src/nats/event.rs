@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::nats::servers::{Servers, name_of};
-use crate::nats::{ConnectionState, Purpose};
+use crate::nats::{ConnectionState, Purpose, Standing};
 
 /// A failure that goes on is said again after this long.
 const REPEAT_AFTER: Duration = Duration::from_secs(30);
@@ -24,6 +24,7 @@ pub(super) struct EventLog {
     /// Who we say we are.
     user: String,
     state: watch::Sender<ConnectionState>,
+    standing: Mutex<Standing>,
     /// Subjects that the server refused since the last connect.
     refused: watch::Sender<BTreeSet<String>>,
     /// Refusals that were logged: the server repeats them at each connect.
@@ -46,6 +47,7 @@ impl EventLog {
             purpose,
             user,
             state: watch::Sender::new(ConnectionState::Connecting),
+            standing: Mutex::new(Standing::now(ConnectionState::Connecting, None)),
             refused: watch::Sender::default(),
             said: Mutex::default(),
             is_quiet: AtomicBool::new(false),
@@ -58,6 +60,15 @@ impl EventLog {
 
     pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.subscribe()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, state: ConnectionState, error: Option<String>) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = Standing::now(state, error);
+        self.state.send_replace(state);
     }
 
     pub(super) fn refused(&self) -> watch::Receiver<BTreeSet<String>> {
@@ -73,12 +84,15 @@ impl EventLog {
     pub(super) fn next_server(&self, pool: &[async_nats::Server]) -> Option<ReconnectToServer> {
         if !self.is_quiet.load(Ordering::Relaxed)
             && let Some(last) = self.servers.failing()
-            && let Some(kept_quiet) = self.unreachable.may_speak()
         {
             let server = pool.iter().find(|server| name_of(&server.addr) == last);
             // The client notes no error when the name cannot be looked up.
             let why = server.and_then(|server| server.last_error.as_deref()).unwrap_or("cannot look up its name");
-            self.unreachable(&last, why, kept_quiet);
+            let error = format!("cannot connect to NATS at {last}: {why}");
+            self.standing.lock().unwrap_or_else(PoisonError::into_inner).error = Some(error);
+            if let Some(kept_quiet) = self.unreachable.may_speak() {
+                self.unreachable(&last, why, kept_quiet);
+            }
         }
         self.servers.next(pool)
     }
@@ -105,13 +119,13 @@ impl EventLog {
             }
             Event::Disconnected => {
                 warn!(connection = name, server, "lost the connection to NATS");
-                self.state.send_replace(ConnectionState::Lost);
+                self.publish(ConnectionState::Lost, Some(format!("lost the connection to NATS at {server}")));
             }
             Event::LameDuckMode => info!(connection = name, server, "the NATS server is about to shut down"),
             Event::Draining => debug!(connection = name, "draining the connection to NATS"),
             Event::Closed => {
                 debug!(connection = name, "closed the connection to NATS");
-                self.state.send_replace(ConnectionState::Closed);
+                self.publish(ConnectionState::Closed, None);
             }
             Event::SlowConsumer(subscription) => {
                 if let Some(kept_quiet) = self.slow.may_speak() {
@@ -157,7 +171,7 @@ impl EventLog {
         self.refused.send_modify(BTreeSet::clear);
         // Events come one by one, so nobody else counts at the same time.
         let session = self.sessions.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        self.state.send_replace(ConnectionState::Connected { session });
+        self.publish(ConnectionState::Connected { session }, None);
     }
 }
 

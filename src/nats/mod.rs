@@ -4,6 +4,7 @@
 
 mod ask;
 mod auth;
+mod data;
 mod event;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -15,7 +16,7 @@ pub(crate) use ask::AskError;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions};
@@ -25,6 +26,7 @@ use tokio::time::sleep;
 
 use crate::config::{NatsConnection, NatsTls};
 use auth::Authenticator;
+pub(crate) use data::{DataClient, DataClientId};
 use event::EventLog;
 use servers::Servers;
 
@@ -53,6 +55,7 @@ pub(crate) struct NatsClient {
     pub(crate) state: watch::Receiver<ConnectionState>,
     /// Subjects that the server does not let this connection subscribe to.
     refused: watch::Receiver<BTreeSet<String>>,
+    events: Arc<EventLog>,
     /// Dropped with the last clone: from then on no server is tried any more.
     _in_use: Arc<InUse>,
 }
@@ -74,6 +77,17 @@ pub(crate) enum ConnectionState {
     Lost,
     /// Over, by our own doing.
     Closed,
+}
+
+/// How a connection has been doing.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// What it is doing.
+    pub(crate) state: ConnectionState,
+    /// Since when.
+    pub(crate) since: SystemTime,
+    /// Why there is none, as far as it is known. Holds no secret.
+    pub(crate) error: Option<String>,
 }
 
 /// Why a connection cannot even be tried.
@@ -191,8 +205,8 @@ impl Dialer {
     }
 
     fn into_client(self, client: Client) -> NatsClient {
-        let Self { state, refused, in_use, .. } = self;
-        NatsClient { client, state, refused, _in_use: in_use }
+        let Self { state, refused, events, in_use, .. } = self;
+        NatsClient { client, state, refused, events, _in_use: in_use }
     }
 }
 
@@ -200,6 +214,11 @@ impl NatsClient {
     /// Whether there is a connection now.
     pub(crate) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// What it is doing, since when, and why if it is not connected.
+    pub(crate) fn standing(&self) -> Standing {
+        self.events.standing()
     }
 
     /// Those of `subjects` that the server does not let this connection subscribe to, as far as it has said so.

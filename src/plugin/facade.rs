@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::time::{Instant, sleep};
 
 /// Lives as long as its plugin is enabled; a reload swaps what is behind it.
 ///
@@ -27,6 +29,20 @@ impl<B> Facade<B> {
     /// Puts `backend` in place and returns what it replaces.
     pub(crate) fn swap(&self, backend: B) -> Arc<B> {
         self.live.swap(Arc::new(backend))
+    }
+}
+
+/// How often the number of calls is looked at: counting them in any other way would cost each of them.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until nobody else holds what was behind a facade, at most until `deadline`: how many still do.
+pub(super) async fn unused<B>(replaced: &Arc<B>, deadline: Instant) -> usize {
+    loop {
+        let holders = Arc::strong_count(replaced).saturating_sub(1);
+        if holders == 0 || Instant::now() >= deadline {
+            return holders;
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 

@@ -6,37 +6,56 @@
 //!
 //! A reload makes another set, in which a plugin that stays is the same `Arc`. Its other settings become live by one
 //! store of a pointer, behind the [`Facade`] that host functions read once per call; no workload notices. Where a
-//! plugin comes or goes, the workloads that import something of it are linked again.
+//! plugin comes or goes, the workloads that import something of it are linked again. The connection of the data plane is
+//! lent to plugins ([`Means`]); another connection is another setting of those that use it.
 //!
-//! Absent on purpose: tasks, and any knowledge of how workloads live. No plugin imports another.
+//! A plugin that calls guests is given a [`GuestTarget`](guest::GuestTarget) for each component, which the room above
+//! implements; what it subscribes for a component lives as long as that component, through every reload.
+//!
+//! Absent on purpose: any knowledge of how workloads live. No plugin imports another.
 
 mod builtin;
 mod facade;
+pub(crate) mod guest;
 mod set;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod wasi_config;
 mod wasi_keyvalue;
 mod wasi_logging;
+mod wasmcloud_messaging;
 
 pub(crate) use facade::Facade;
 pub(crate) use set::{PluginSet, SetChange};
+use swap::Unchanged;
+pub(crate) use swap::{Health, Means, NotReady, Retiring, Swap};
 
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
 use crate::engine::ctx::SharedCtx;
 use crate::types::{ComponentName, LocalResources, WorkloadId};
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
+use crate::plugin::guest::{Attach, AttachError, Attaching};
+
 /// What host functions are added to.
 pub(crate) type GuestLinker = wasmtime::component::Linker<SharedCtx>;
+
+/// A component that can be instantiated, the store of an instance, and the instance.
+pub(crate) type GuestPre = wasmtime::component::InstancePre<SharedCtx>;
+pub(crate) type GuestStore = wasmtime::Store<SharedCtx>;
+pub(crate) type GuestInstance = wasmtime::component::Instance;
 
 /// What a plugin keeps of one component: host functions find it through the store, by plugin id.
 pub(crate) type Binding = Arc<dyn Any + Send + Sync>;
 
-/// Serves interfaces to guests. No method blocks or waits.
+/// Serves interfaces to guests. No method blocks, and none but [`probe`](Self::probe) waits.
 pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
     /// Unique in a host: the table of its settings, `[plugins.<id>]`.
     fn id(&self) -> &'static str;
@@ -60,8 +79,43 @@ pub(crate) trait HostPlugin: fmt::Debug + Send + Sync + 'static {
     /// linked again, finds it again.
     fn bind(&self, request: &BindRequest<'_>) -> Result<Binding, BindError>;
 
+    /// Whether it calls `export` of guests, exactly as the component spells it.
+    fn calls(&self, export: &ImportName) -> bool {
+        self.world().exports.iter().any(|called| export.is_in(called))
+    }
+
+    /// Called for each component with exports that it [`calls`](Self::calls), after [`bind`](Self::bind), once per
+    /// version of the workload. Yields when whoever sends what is delivered has confirmed it; then the workload may
+    /// say that it runs. Dropping the future, or what it yields, undoes all of it.
+    fn attach(&self, attach: Attach) -> Attaching {
+        drop(attach);
+        Box::pin(futures::future::ready(Err(AttachError::NoCalls(self.id()))))
+    }
+
+    /// What it has counted since it is on, for metrics.
+    fn counts(&self) -> Vec<PluginCount> {
+        Vec::new()
+    }
+
+    /// Whether it can do its work now.
+    fn health(&self) -> Health;
+
+    /// Finds out whether it could do its work: asked of one that a reload adds, before it is live.
+    fn probe(&self) -> BoxFuture<'_, Result<(), NotReady>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
     /// The workload is gone and its bindings are dropped. Harmless when repeated or when nothing was bound.
     fn unbind(&self, workload: &WorkloadId);
+}
+
+/// One series of a counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PluginCount {
+    /// One of the metrics that `telemetry` lists.
+    pub(crate) name: &'static str,
+    pub(crate) labels: Vec<(&'static str, &'static str)>,
+    pub(crate) value: u64,
 }
 
 /// One component that uses a plugin.

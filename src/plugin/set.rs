@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::config::Plugins;
-use crate::plugin::HostPlugin;
-use crate::plugin::builtin::{Builtins, Swap};
+use crate::plugin::builtin::Builtins;
+use crate::plugin::{Health, HostPlugin, Means, NotReady, Retiring, Swap};
 use crate::types::WorkloadId;
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -28,17 +28,19 @@ pub(crate) struct SetChange {
     pub(crate) removed: Vec<Arc<dyn HostPlugin>>,
     /// Ids of plugins that get other settings at commit; their interfaces stay.
     pub(crate) changed: Vec<&'static str>,
-    pub(super) swaps: Vec<Swap>,
+    pub(super) swaps: Vec<(&'static str, Box<dyn Swap>)>,
 }
 
 impl PluginSet {
     /// The set that `settings` ask for, and how it differs from `previous` (none: from the empty host).
     ///
     /// A plugin that `previous` has already is the same `Arc` in both, with all it keeps.
-    pub(crate) fn build(settings: &Plugins, previous: Option<&Self>) -> (Self, SetChange) {
+    ///
+    /// One that uses NATS is changed if `means` has another connection than the one it uses.
+    pub(crate) fn build(settings: &Plugins, means: &Means, previous: Option<&Self>) -> (Self, SetChange) {
         let mut change = SetChange::default();
         let none = Builtins::default();
-        let builtins = Builtins::build(settings, previous.map_or(&none, |set| &set.builtins), &mut change);
+        let builtins = Builtins::build(settings, means, previous.map_or(&none, |set| &set.builtins), &mut change);
         let plugins = builtins.plugins();
         (Self { builtins, plugins }, change)
     }
@@ -49,9 +51,30 @@ impl PluginSet {
         Self { builtins: Builtins::default(), plugins }
     }
 
+    /// Whether plugins with these settings use the connection of the data plane.
+    pub(crate) fn uses_nats(settings: &Plugins) -> bool {
+        Builtins::use_nats(settings)
+    }
+
+    /// How each plugin has been doing, by id, in order of the ids.
+    pub(crate) fn states(&self) -> Vec<(&'static str, Health)> {
+        self.plugins.iter().map(|plugin| (plugin.id(), plugin.health())).collect()
+    }
+
     /// The plugin that serves `import` exactly as the component spells it.
     pub(crate) fn provider_of(&self, import: &ImportName) -> Option<&Arc<dyn HostPlugin>> {
         self.plugins.iter().find(|plugin| plugin.serves(import))
+    }
+
+    /// The plugin that calls `export` of guests exactly as the component spells it.
+    pub(crate) fn caller_of(&self, export: &ImportName) -> Option<&Arc<dyn HostPlugin>> {
+        self.plugins.iter().find(|plugin| plugin.calls(export))
+    }
+
+    /// The id of the built-in plugin that would call `export` if it were enabled.
+    pub(crate) fn caller_suggested(export: &ImportName) -> Option<&'static str> {
+        let plugins = Builtins::catalogue().plugins();
+        plugins.iter().find(|plugin| plugin.calls(export)).map(|plugin| plugin.id())
     }
 
     /// All of them, in order of their ids.
@@ -94,11 +117,25 @@ impl PluginSet {
 }
 
 impl SetChange {
-    /// Other settings take effect: stores of pointers, nothing else. Host calls in flight end on the old ones.
-    pub(crate) fn commit(self) {
-        for swap in self.swaps {
-            swap();
+    /// Whether anything is left to do at commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.swaps.is_empty()
+    }
+
+    /// Finds out whether what is new could do its work, beside what is live.
+    pub(crate) async fn ready(&mut self) -> Result<(), (&'static str, NotReady)> {
+        for plugin in &self.added {
+            plugin.probe().await.map_err(|error| (plugin.id(), error))?;
         }
+        for (id, swap) in &mut self.swaps {
+            swap.ready().await.map_err(|error| (*id, error))?;
+        }
+        Ok(())
+    }
+
+    /// Other settings take effect: stores of pointers, nothing else. Host calls in flight end on the old ones.
+    pub(crate) fn commit(self) -> Vec<Box<dyn Retiring>> {
+        self.swaps.into_iter().filter_map(|(_id, swap)| swap.commit()).collect()
     }
 }
 
@@ -156,10 +193,6 @@ mod tests {
         fn relink(&self) -> bool {
             !self.added.is_empty() || !self.removed.is_empty()
         }
-
-        fn is_empty(&self) -> bool {
-            !self.relink() && self.changed.is_empty()
-        }
     }
 
     fn everything() -> Plugins {
@@ -167,6 +200,7 @@ mod tests {
             wasi_config: Some(ConfigPlugin::default()),
             wasi_logging: Some(LoggingPlugin::default()),
             wasi_keyvalue: Some(KeyvaluePlugin::default()),
+            wasmcloud_messaging: None,
         }
     }
 
@@ -180,7 +214,7 @@ mod tests {
 
     #[test]
     fn every_interface_has_its_plugin_and_logging_serves_any_version() {
-        let (set, change) = PluginSet::build(&everything(), None);
+        let (set, change) = PluginSet::build(&everything(), &Means::default(), None);
         assert!(change.relink());
         for (name, id) in [
             ("wasi:config/store@0.2.0-rc.1", "wasi-config"),
@@ -200,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_host_lists_its_interfaces_sorted_and_with_versions() {
-        let (set, _change) = PluginSet::build(&everything(), None);
+        let (set, _change) = PluginSet::build(&everything(), &Means::default(), None);
         let world = set.world();
         assert_eq!(
             list(&world.imports),
@@ -215,8 +249,8 @@ mod tests {
 
     #[test]
     fn equal_settings_change_nothing_and_keep_every_plugin() {
-        let (first, _change) = PluginSet::build(&everything(), None);
-        let (second, change) = PluginSet::build(&everything(), Some(&first));
+        let (first, _change) = PluginSet::build(&everything(), &Means::default(), None);
+        let (second, change) = PluginSet::build(&everything(), &Means::default(), Some(&first));
         assert!(change.is_empty());
         assert_eq!(second.plugins().len(), 3);
         assert!(first.plugins().iter().zip(second.plugins()).all(|(a, b)| Arc::ptr_eq(a, b)));
@@ -224,33 +258,33 @@ mod tests {
 
     #[test]
     fn other_settings_keep_the_plugin_and_wait_for_commit() {
-        let (first, _change) = PluginSet::build(&everything(), None);
+        let (first, _change) = PluginSet::build(&everything(), &Means::default(), None);
         let mut settings = everything();
         settings.wasi_keyvalue = Some(KeyvaluePlugin { allow_buckets: Vec::new(), ..KeyvaluePlugin::default() });
-        let (second, change) = PluginSet::build(&settings, Some(&first));
+        let (second, change) = PluginSet::build(&settings, &Means::default(), Some(&first));
         assert_eq!((change.relink(), change.changed.as_slice()), (false, ["wasi-keyvalue"].as_slice()));
         assert!(first.plugins().iter().zip(second.plugins()).all(|(a, b)| Arc::ptr_eq(a, b)));
 
-        let (_third, change) = PluginSet::build(&settings, Some(&second));
+        let (_third, change) = PluginSet::build(&settings, &Means::default(), Some(&second));
         assert!(change.is_empty(), "the second set has the new settings");
     }
 
     #[test]
     fn a_plugin_that_comes_or_goes_means_linking_again() {
-        let (first, _change) = PluginSet::build(&everything(), None);
+        let (first, _change) = PluginSet::build(&everything(), &Means::default(), None);
         let settings = Plugins { wasi_keyvalue: None, ..everything() };
-        let (second, change) = PluginSet::build(&settings, Some(&first));
+        let (second, change) = PluginSet::build(&settings, &Means::default(), Some(&first));
         assert_eq!(format!("{change:?}"), r#"SetChange { added: [], removed: ["wasi-keyvalue"], changed: [], .. }"#);
         assert!(change.relink());
         assert!(second.provider_of(&import("wasi:keyvalue/store@0.2.0-draft")).is_none());
 
-        let (_third, change) = PluginSet::build(&everything(), Some(&second));
+        let (_third, change) = PluginSet::build(&everything(), &Means::default(), Some(&second));
         assert_eq!(format!("{change:?}"), r#"SetChange { added: ["wasi-keyvalue"], removed: [], changed: [], .. }"#);
     }
 
     #[test]
     fn a_missing_import_comes_with_its_remedy() {
-        let (set, _change) = PluginSet::build(&Plugins { wasi_config: None, ..everything() }, None);
+        let (set, _change) = PluginSet::build(&Plugins { wasi_config: None, ..everything() }, &Means::default(), None);
         for (name, remedy) in [
             ("wasi:keyvalue/store@0.2.0-draft", None),
             ("wasi:keyvalue/store@0.3.0", Some("version mismatch: 0.2.0-draft is available")),

@@ -20,6 +20,7 @@ fn plugins(allow_buckets: &[&str]) -> Plugins {
         wasi_config: Some(ConfigPlugin::default()),
         wasi_logging: Some(LoggingPlugin::default()),
         wasi_keyvalue: Some(KeyvaluePlugin { allow_buckets, ..KeyvaluePlugin::default() }),
+        wasmcloud_messaging: None,
     }
 }
 
@@ -140,24 +141,24 @@ async fn count(store: &mut Store<SharedCtx>, instance: Instance) -> i64 {
 
 #[tokio::test]
 async fn a_bucket_that_a_guest_holds_lives_through_a_reload_and_keeps_its_values() {
-    let (first, _change) = PluginSet::build(&plugins(&["*"]), None);
+    let (first, _change) = PluginSet::build(&plugins(&["*"]), &Means::default(), None);
     let bindings = bind(&first, &[], &LocalResources::default()).unwrap();
     let (mut store, instance) = instantiate(&first, bindings, COUNTER).await;
     assert_eq!(count(&mut store, instance).await, 1);
 
-    let (denying, change) = PluginSet::build(&plugins(&["a", "other-*"]), Some(&first));
+    let (denying, change) = PluginSet::build(&plugins(&["a", "other-*"]), &Means::default(), Some(&first));
     assert_eq!(count(&mut store, instance).await, 2, "prepared is not live");
-    change.commit();
+    drop(change.commit());
     assert_eq!(count(&mut store, instance).await, -2, "access is checked at each call");
 
-    let (_allowing, change) = PluginSet::build(&plugins(&["a", "b*"]), Some(&denying));
-    change.commit();
+    let (_allowing, change) = PluginSet::build(&plugins(&["a", "b*"]), &Means::default(), Some(&denying));
+    drop(change.commit());
     assert_eq!(count(&mut store, instance).await, 3);
 }
 
 #[tokio::test]
 async fn components_of_a_workload_share_its_values_and_the_entry_restricts_its_buckets() {
-    let (set, _change) = PluginSet::build(&plugins(&["*"]), None);
+    let (set, _change) = PluginSet::build(&plugins(&["*"]), &Means::default(), None);
     let allowed = [entry("wasi:keyvalue/store", &[("buckets", "a, b ,"), ("backend", "in-memory")])];
     let denied = [entry("wasi:keyvalue/store", &[("buckets", "a")])];
     let local = LocalResources::default();
@@ -172,7 +173,7 @@ async fn components_of_a_workload_share_its_values_and_the_entry_restricts_its_b
 
 #[test]
 fn an_unknown_backend_of_an_entry_fails_the_bind() {
-    let (set, _change) = PluginSet::build(&plugins(&["*"]), None);
+    let (set, _change) = PluginSet::build(&plugins(&["*"]), &Means::default(), None);
     let unknown = entry("wasi:keyvalue/store", &[("backend", "tape")]);
     let error = bind(&set, std::slice::from_ref(&unknown), &LocalResources::default()).unwrap_err();
     assert_eq!(error.to_string(), "no wasi:keyvalue provider registered for backend 'tape'");
@@ -213,7 +214,7 @@ const READER: &str = r#"(component
 
 #[tokio::test]
 async fn a_component_reads_entries_then_its_config_then_its_environment() {
-    let (set, _change) = PluginSet::build(&plugins(&["*"]), None);
+    let (set, _change) = PluginSet::build(&plugins(&["*"]), &Means::default(), None);
     let entries = [entry("wasi:config/store", &[("a", "entry"), ("b", "entry"), ("c", "entry")])];
     let local = LocalResources {
         config: settings(&[("b", "config"), ("c", "config")]),
@@ -288,7 +289,7 @@ impl Subscriber for Listener {
 
 #[tokio::test]
 async fn a_guest_message_is_one_event_with_its_text_as_a_field() {
-    let (set, _change) = PluginSet::build(&plugins(&["*"]), None);
+    let (set, _change) = PluginSet::build(&plugins(&["*"]), &Means::default(), None);
     let bindings = bind(&set, &[], &LocalResources::default()).unwrap();
     let (mut store, instance) = instantiate(&set, bindings, LOGGER).await;
     let log = instance.get_typed_func::<(u8, &str, &str), ()>(&mut store, "log").unwrap();

@@ -4,14 +4,15 @@
 //! plain text: a guest cannot forge lines.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use wasmtime::StoreContextMut;
 
 use self::bindings::wasi::logging::logging::Level;
 use crate::config::LoggingPlugin;
 use crate::engine::ctx::{ItemCtx, SharedCtx};
-use crate::plugin::builtin::{Builtin, Swap};
-use crate::plugin::{BindError, BindRequest, Binding, GuestLinker, HostPlugin};
+use crate::plugin::builtin::Builtin;
+use crate::plugin::{BindError, BindRequest, Binding, GuestLinker, Health, HostPlugin, Means, Swap, Unchanged};
 use crate::types::WorkloadId;
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -26,19 +27,21 @@ const CONTEXT_BYTES_MAX: usize = 1 << 10;
 
 /// The plugin `wasi-logging`.
 #[derive(Debug)]
-pub(super) struct WasiLogging;
+pub(super) struct WasiLogging {
+    since: SystemTime,
+}
 
 impl Builtin for WasiLogging {
     type Settings = LoggingPlugin;
 
-    fn new(settings: &LoggingPlugin) -> Self {
+    fn new(settings: &LoggingPlugin, _means: &Means) -> Self {
         let LoggingPlugin {} = settings;
-        Self
+        Self { since: SystemTime::now() }
     }
 
-    fn change(self: &Arc<Self>, settings: &LoggingPlugin) -> Swap {
+    fn change(self: &Arc<Self>, settings: &LoggingPlugin, _means: &Means) -> Box<dyn Swap> {
         let LoggingPlugin {} = settings;
-        Box::new(|| {})
+        Box::new(Unchanged)
     }
 }
 
@@ -79,6 +82,10 @@ impl HostPlugin for WasiLogging {
 
     fn bind(&self, _request: &BindRequest<'_>) -> Result<Binding, BindError> {
         Ok(Arc::new(()))
+    }
+
+    fn health(&self) -> Health {
+        Health::ready(self.since)
     }
 
     fn unbind(&self, _workload: &WorkloadId) {}

@@ -1,6 +1,5 @@
 //! One attempt: read, hash, load, compare, guard, prepare, commit, retire.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use crate::reload::Live;
 use crate::reload::generations::Generations;
 use crate::reload::hints::Watched;
 use crate::reload::inbox::Inbox;
+use crate::reload::notes::{Ended, Notes, attended, panicked};
 use crate::reload::outcome::{Outcome, Reason, Rejection, ReloadOutcome, Trigger};
 use crate::reload::plan::{Change, Pending, Plan, guard};
 use crate::reload::prepare::{Drafts, prepare_all};
@@ -25,7 +25,7 @@ use crate::reload::retire::Retiring;
 use crate::reload::said::Said;
 use crate::reload::section::Section;
 use crate::reload::source::{ConfigSource, Loaded};
-use crate::reload::status::{ReloadStatus, Retirement};
+use crate::reload::status::ReloadStatus;
 use crate::task::{Shutdown, panic_text};
 
 /// Parsing and validating. 1,000 workloads take a tenth of a second; what takes longer hangs on a disk.
@@ -61,40 +61,6 @@ pub(super) struct Pipeline<D> {
 enum Attempted {
     Input(InputHash),
     Failure(ReadFailure),
-}
-
-/// Why the steps ended before the commit.
-enum Ended {
-    /// The input of the last attempt, and nobody insists.
-    Nothing,
-    Unchanged,
-    Superseded,
-    /// Only a check, and it could be prepared.
-    Accepted,
-    Rejected(Rejection),
-}
-
-/// What is told about an attempt, gathered on the way.
-#[derive(Default)]
-struct Notes {
-    input_is_new: bool,
-    /// Not told of a check.
-    is_told: bool,
-    file_hash: Option<String>,
-    changed: Vec<Change>,
-    /// Keys that would wait for a restart if this were applied.
-    restart_pending: Option<Vec<Pending>>,
-    phases: Vec<(&'static str, Duration)>,
-    retirement: Arc<Retirement>,
-}
-
-impl Notes {
-    async fn timed<F: Future>(&mut self, phase: &'static str, step: F) -> F::Output {
-        let begun = Instant::now();
-        let output = step.await;
-        self.phases.push((phase, begun.elapsed()));
-        output
-    }
 }
 
 impl<D: Default + Send + 'static> Pipeline<D> {
@@ -394,21 +360,4 @@ impl<D: Default + Send + 'static> Pipeline<D> {
             differs
         });
     }
-}
-
-/// Waits for `step` while requests are taken in; shutdown ends it.
-async fn attended<T>(shutdown: &Shutdown, inbox: &mut Inbox, step: impl Future<Output = T>) -> Result<T, Ended> {
-    tokio::select! {
-        biased;
-        () = shutdown.wait() => Err(Ended::Superseded),
-        output = step => Ok(output),
-        never = inbox.collect() => match never {},
-    }
-}
-
-/// The task lives on, and so does what is live; the input is tried again.
-fn panicked(panic: &(dyn Any + Send)) -> Rejection {
-    error!(panic = panic_text(panic), "an attempt to reload panicked; the configuration runs on");
-    let errors = vec!["the attempt to reload panicked: this is a bug".to_owned()];
-    Rejection { blame: Blame::Host, passing: true, ..Rejection::content(Reason::Panic, errors) }
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 
 use crate::config;
-use crate::config::files::{FileStat, Snapshot};
+use crate::config::files::{FileStat, Snapshot, Writers};
 use crate::reload::inbox::ReloadRequest;
 use crate::reload::outcome::Trigger;
 use crate::reload::status::{ReloadStatus, WatchMode};
@@ -54,7 +54,11 @@ impl Watched {
 enum Mode {
     Off,
     Events(Arc<DirectoryWatch>),
-    Stat(Vec<Option<FileStat>>),
+    Stat {
+        known: Vec<Option<FileStat>>,
+        /// Whether it differed lately: times tick slowly, and a second change within a tick shows in nothing.
+        is_fresh: bool,
+    },
 }
 
 /// Spawned by the reload task.
@@ -63,6 +67,7 @@ pub(super) struct HintsTask {
     hints_tx: mpsc::WeakSender<ReloadRequest>,
     watched_rx: watch::Receiver<Watched>,
     status_tx: watch::Sender<ReloadStatus>,
+    writers: Writers,
     poll_seed: String,
     /// Tests show that all works without.
     pub(super) tries_inotify: bool,
@@ -74,6 +79,7 @@ impl HintsTask {
     /// The task, and where to say what it is to watch.
     pub(super) fn new(
         hints_tx: mpsc::WeakSender<ReloadRequest>,
+        writers: Writers,
         poll_seed: String,
         status_tx: watch::Sender<ReloadStatus>,
     ) -> (watch::Sender<Watched>, Self) {
@@ -81,7 +87,7 @@ impl HintsTask {
         let reload = config::Reload { poll_interval: None, ..config::Reload::default() };
         let (watched_tx, watched_rx) = watch::channel(Watched { reload, ..Watched::default() });
         let (tries_inotify, mode, warned) = (true, Mode::Off, false);
-        (watched_tx, Self { hints_tx, watched_rx, status_tx, poll_seed, tries_inotify, mode, warned })
+        (watched_tx, Self { hints_tx, watched_rx, status_tx, writers, poll_seed, tries_inotify, mode, warned })
     }
 
     /// Until the reload task has ended. A panic is logged, and it starts over: without hints nothing would be noticed.
@@ -137,7 +143,7 @@ impl HintsTask {
         let mode = match &self.mode {
             Mode::Off => WatchMode::Off,
             Mode::Events(_) => WatchMode::Inotify,
-            Mode::Stat(_) => WatchMode::Poll,
+            Mode::Stat { .. } => WatchMode::Poll,
         };
         self.status_tx.send_if_modified(|status| std::mem::replace(&mut status.watch_mode, mode) != mode);
         trigger
@@ -146,12 +152,16 @@ impl HintsTask {
     async fn arm_anew(&mut self, watched: &Watched, events_tx: &mpsc::Sender<()>) -> Option<Trigger> {
         if !watched.reload.watch || watched.directories.is_empty() {
             self.mode = Mode::Off;
+            self.writers.forget(false);
             return None;
         }
         if self.tries_inotify {
+            let is_first = !matches!(&self.mode, Mode::Events(watch) if watch.is_whole());
             let (directories, events_tx) = (watched.directories.clone(), events_tx.clone());
-            match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx)).await {
+            let writers = self.writers.clone();
+            match task::blocking("arm watch", move || DirectoryWatch::arm(&directories, events_tx, writers)).await {
                 Some(Ok(watch)) => {
+                    self.writers.watched_by(is_first, watch.catch_up());
                     self.mode = Mode::Events(Arc::new(watch));
                     return Some(Trigger::Watch);
                 }
@@ -163,7 +173,8 @@ impl HintsTask {
                 Some(Err(_)) | None => {}
             }
         }
-        self.mode = Mode::Stat(stats(watched.files.clone()).await);
+        self.writers.forget(true);
+        self.mode = Mode::Stat { known: stats(watched.files.clone()).await, is_fresh: true };
         Some(Trigger::Watch)
     }
 
@@ -172,7 +183,7 @@ impl HintsTask {
         match &self.mode {
             Mode::Off => None,
             Mode::Events(watch) => (!watch.is_complete()).then(|| Instant::now() + GONE_RETRY),
-            Mode::Stat(_) => Some(Instant::now() + STAT_INTERVAL),
+            Mode::Stat { .. } => Some(Instant::now() + STAT_INTERVAL),
         }
     }
 
@@ -189,11 +200,12 @@ impl HintsTask {
                 debug!("a watched directory came or went: watching again");
                 self.arm(watched, events_tx).await
             }
-            Mode::Stat(known) => {
+            Mode::Stat { known, is_fresh } => {
                 let now = stats(watched.files.clone()).await;
                 let differs = *known != now;
                 *known = now;
-                differs.then_some(Trigger::Watch)
+                let was_fresh = std::mem::replace(is_fresh, differs);
+                (differs || was_fresh).then_some(Trigger::Watch)
             }
         }
     }

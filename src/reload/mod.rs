@@ -16,6 +16,7 @@ mod attempt;
 mod generations;
 mod hints;
 mod inbox;
+mod notes;
 mod outcome;
 mod plan;
 mod prepare;

@@ -188,7 +188,9 @@ impl Rejection {
             ReadFailure::Empty { .. } => Reason::Guard,
             ReadFailure::Missing { .. } | ReadFailure::Unreadable { .. } => Reason::Missing,
         };
-        Self::content(reason, vec![failure.to_string()])
+        // It may hold still without another hint: whoever wrote it stopped, and never closed it.
+        let passing = reason == Reason::Unsettled;
+        Self { passing, ..Self::content(reason, vec![failure.to_string()]) }
     }
 }
 

@@ -122,11 +122,12 @@ fn loses_tls(old: &NatsConnection, new: &NatsConnection) -> bool {
 
 /// Destructured, so that a new plugin does not compile until the guard counts it.
 fn enabled(plugins: &Plugins) -> Vec<&'static str> {
-    let Plugins { wasi_config, wasi_logging, wasi_keyvalue } = plugins;
+    let Plugins { wasi_config, wasi_logging, wasi_keyvalue, wasmcloud_messaging } = plugins;
     [
         ("wasi-config", wasi_config.is_some()),
         ("wasi-logging", wasi_logging.is_some()),
         ("wasi-keyvalue", wasi_keyvalue.is_some()),
+        ("wasmcloud-messaging", wasmcloud_messaging.is_some()),
     ]
     .into_iter()
     .filter_map(|(name, is_on)| is_on.then_some(name))
@@ -143,6 +144,7 @@ mod tests {
             wasi_config: config.then(ConfigPlugin::default),
             wasi_logging: logging.then(LoggingPlugin::default),
             wasi_keyvalue: keyvalue.then(KeyvaluePlugin::default),
+            wasmcloud_messaging: None,
         };
         Config { plugins, ..Config::default() }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use crate::config::files::{Files, ReadFailure, Settle, Snapshot, Urgency, Verdict};
+use crate::config::files::{Files, ReadFailure, Settle, Snapshot, Urgency, Verdict, Writers};
 use crate::task;
 
 /// What a `ConfigSource` over files reads through. May be dropped half way: the next read starts over.
@@ -18,6 +18,11 @@ impl SettledFiles {
     /// Nothing is read yet.
     pub(crate) fn new(files: Files) -> Self {
         Self { files: Arc::new(files), previous: None }
+    }
+
+    /// Where to tell who writes.
+    pub(crate) fn writers(&self) -> Writers {
+        self.files.writers().clone()
     }
 
     /// A set of files that belong together and hold still.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::config::files::{ReadFailure, Snapshot, Urgency};
+use crate::config::files::{ReadFailure, Snapshot, Urgency, Writers};
 use crate::config::{Config, Pinned};
 use crate::reload::outcome::Rejection;
 use crate::reload::plan::Change;
@@ -14,6 +14,11 @@ use crate::reload::plan::Change;
 pub(crate) trait ConfigSource: Send + 'static {
     /// All inputs, settled and belonging together. May be dropped half way and called again.
     fn read(&mut self, urgency: Urgency) -> BoxFuture<'_, Result<Snapshot, ReadFailure>>;
+
+    /// Where to tell which files are being written, for `read` to wait for.
+    fn writers(&self) -> Writers {
+        Writers::default()
+    }
 
     /// Parses and validates what was read; opens no further file.
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>>;

@@ -53,7 +53,7 @@ impl<D: Default + Send + 'static> ReloaderTask<D> {
         pulse: Pulse,
     ) -> Self {
         let ReloaderParts { source, sections, poll_seed, shutdown } = parts;
-        let (watched_tx, hints) = HintsTask::new(hints_tx, poll_seed, status_tx.clone());
+        let (watched_tx, hints) = HintsTask::new(hints_tx, source.writers(), poll_seed, status_tx.clone());
         // Each kind is counted from zero, and not from its first time.
         status_tx.send_modify(|status| status.forced.extend(sections.iter().map(|section| (section.name(), 0))));
         let ends = (shutdown.clone(), pulse.clone());

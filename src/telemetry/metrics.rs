@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 /// All metrics, without the prefix `washlet_` and the suffix `_total` of counters.
-pub(crate) const METRICS: [(&str, &str); 26] = [
+pub(crate) const METRICS: [(&str, &str); 28] = [
     ("build_info", "1, with the version of the process"),
     ("config_checks", "Looks at the configuration that found nothing new, by what made them"),
     ("config_generation", "Number of the configuration that is live"),
@@ -33,6 +33,8 @@ pub(crate) const METRICS: [(&str, &str); 26] = [
     ("http_requests", "HTTP requests"),
     ("http_responses", "HTTP responses, by class of their status"),
     ("http_tls_handshakes_failed", "TLS handshakes that failed or took too long"),
+    ("messaging_admission_shed", "Messages that found no place in time and were given up"),
+    ("messaging_messages", "Messages for components, by what became of them"),
     ("nats_scheduler_joined", "Whether the control plane is joined: 1 or 0"),
     ("plugin_state", "1 for each plugin, with its state"),
     ("retired_forced", "Calls and connections of replaced parts that were cut at the deadline, by part"),

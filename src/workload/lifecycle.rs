@@ -13,9 +13,10 @@ use crate::error::{Blame, Chain};
 use crate::task::{self, Backoff, Shutdown};
 use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState, WorkloadStatus};
+use crate::workload::error::StartError;
 use crate::workload::http::HttpTarget;
 use crate::workload::route::Route;
-use crate::workload::start::{Assembled, Pull, StartError, log_started};
+use crate::workload::start::{Assembled, Basis, Pull, log_started};
 use crate::workload::table::{Begin, Entry, Failure, Phase, StartNumber, Stopped};
 use crate::workload::{Waiting, Workloads, status};
 
@@ -114,10 +115,9 @@ impl Workloads {
         let assembled = if Arc::ptr_eq(&assembled.plugins, &current.plugins) {
             assembled
         } else {
-            let Assembled { id, spec, compiled, .. } = assembled;
-            match self.assemble(&id, &spec, compiled, &current) {
+            match self.assemble_again(&assembled, &current).await {
                 Ok(assembled) => assembled,
-                Err(error) => return self.record_failure(&id, number, &spec, &error),
+                Err(error) => return self.record_failure(&assembled.id, number, &assembled.spec, &error),
             }
         };
         let assembled = Arc::new(assembled);
@@ -134,8 +134,16 @@ impl Workloads {
         Some(status(&assembled.id, WorkloadState::Running, ""))
     }
 
+    /// The same against other plugins, with what is attached already.
+    pub(super) async fn assemble_again(&self, assembled: &Assembled, basis: &Basis) -> Result<Assembled, StartError> {
+        let new = self.assemble(&assembled.id, &assembled.spec, assembled.compiled.clone(), basis)?;
+        new.attach(Some(assembled)).await?;
+        Ok(new)
+    }
+
     /// Call with the table locked.
     pub(super) fn route(&self, assembled: &Assembled) {
+        assembled.open_triggers();
         if let Some((binding, route)) = &assembled.route {
             self.0.routes.publish(binding, Arc::clone(route) as Arc<dyn HttpTarget>);
         }
@@ -255,25 +263,24 @@ impl Workloads {
     }
 
     /// Withdraws a workload from the router after `lame_duck`, lets its work in flight end, and then ends its service.
-    /// `true`: all of it did.
+    /// `true`: all of it did. What plugins deliver to it ends at once.
     pub(super) async fn end(&self, assembled: &Assembled, lame_duck: Duration) -> bool {
-        let is_drained = self.drain(assembled, lame_duck).await;
-        assembled.end_service().await;
-        is_drained
-    }
-
-    async fn drain(&self, assembled: &Assembled, lame_duck: Duration) -> bool {
-        let Some((_binding, route)) = &assembled.route else { return true };
         // One deadline from here on, so that a stop is over after `timeout` whatever happens in between.
         let deadline = Instant::now() + self.settings().drain.timeout.max(lame_duck);
-        if !lame_duck.is_zero() {
-            tokio::time::sleep(lame_duck).await;
-        }
-        self.withdraw(route);
-        let forced = route.drain(deadline).await;
+        let requests = async {
+            let Some((_binding, route)) = &assembled.route else { return 0 };
+            if !lame_duck.is_zero() {
+                tokio::time::sleep(lame_duck).await;
+            }
+            self.withdraw(route);
+            route.drain(deadline).await
+        };
+        let (requests, called) = tokio::join!(requests, assembled.drain_triggers(deadline, false));
+        let forced = requests.saturating_add(called);
         if forced > 0 {
             warn!(workload.id = %assembled.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }
+        assembled.end_service().await;
         forced == 0
     }
 
@@ -342,9 +349,11 @@ impl Workloads {
                 }
             }
         }
-        let drains = running.iter().filter_map(|assembled| assembled.route.as_ref()).map(|(_binding, route)| {
-            self.withdraw(route);
-            route.drain(deadline)
+        let drains = running.iter().map(|assembled| {
+            if let Some((_binding, route)) = &assembled.route {
+                self.withdraw(route);
+            }
+            assembled.drain(deadline, false)
         });
         let forced = join_all(drains).await.into_iter().sum();
         join_all(running.iter().map(|assembled| assembled.end_service())).await;

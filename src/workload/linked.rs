@@ -7,7 +7,7 @@ use crate::engine::compile::Compiled;
 use crate::engine::link::Linked;
 use crate::engine::plan::PluginImport;
 use crate::plugin::PluginSet;
-use crate::workload::start::StartError;
+use crate::workload::error::StartError;
 
 /// Known for as long as somebody uses them.
 #[derive(Debug, Default)]

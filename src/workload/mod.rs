@@ -6,6 +6,8 @@
 //! what the router does.
 
 pub(crate) mod binding;
+mod error;
+mod guest;
 pub(crate) mod http;
 mod http_p2;
 mod http_p3;
@@ -23,6 +25,7 @@ mod supervise;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+mod trigger;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +35,9 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, watch};
 
+pub(crate) use error::StartError;
 pub(crate) use relink::{RelinkError, Relinked, Replaced};
-pub(crate) use start::{Assembled, Basis, Pull, StartError};
+pub(crate) use start::{Assembled, Basis, Pull};
 pub(crate) use statics::{Adopted, PreparedStatic};
 
 use crate::artifact::Artifacts;

@@ -11,9 +11,10 @@ use crate::config::InUse;
 use crate::plugin::PluginSet;
 use crate::types::WorkloadId;
 use crate::workload::Workloads;
-use crate::workload::http::HttpTarget as _;
-use crate::workload::start::{Assembled, Basis, StartError};
+use crate::workload::error::StartError;
+use crate::workload::start::{Assembled, Basis};
 use crate::workload::table::{Failure, Phase, StartNumber};
+use crate::workload::trigger::Trigger;
 
 /// Why workloads cannot be linked against another set of plugins.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,14 @@ struct Failing {
 
 /// What was live before: its calls in flight still hold it.
 #[derive(Debug)]
-pub(crate) struct Replaced(Vec<Arc<Assembled>>);
+pub(crate) struct Replaced(Vec<Old>);
+
+#[derive(Debug)]
+struct Old {
+    assembled: Arc<Assembled>,
+    /// Whether another version has its place.
+    goes_on: bool,
+}
 
 impl Workloads {
     /// Links every workload that a change of plugins concerns; `leaving` are about to be stopped or replaced anyway.
@@ -95,6 +103,16 @@ impl Workloads {
                     Some(new) => is_affected |= new.id() != *plugin,
                 }
             }
+            for (plugin, export) in old.triggers.iter().flat_map(Trigger::called) {
+                match plugins.caller_of(export) {
+                    None => {
+                        missing.push(format!("{export} by plugin '{plugin}'"));
+                        let user = format!("{}/{}", old.spec.namespace, old.spec.name);
+                        users.entry(export.to_string()).or_default().insert(user);
+                    }
+                    Some(new) => is_affected |= new.id() != plugin,
+                }
+            }
             if !missing.is_empty() {
                 failing.push(Failing { number, old, missing: missing.join(", ") });
             } else if is_affected {
@@ -108,7 +126,8 @@ impl Workloads {
         let mut assembled = Vec::with_capacity(affected.len());
         for (number, old) in affected {
             let new = self
-                .assemble(&old.id, &old.spec, old.compiled.clone(), &basis)
+                .assemble_again(&old, &basis)
+                .await
                 .map_err(|cause| RelinkError::Assemble { id: old.id.clone(), cause })?;
             assembled.push((number, Arc::new(new)));
             // Many workloads are many milliseconds: others get their turn in between.
@@ -129,7 +148,7 @@ impl Relinked {
             if let Some(old) = table.swap_running(&new.id, number, Arc::clone(&new)) {
                 workloads.route(&new);
                 new.take_over_service(&old);
-                replaced.push(old);
+                replaced.push(Old { assembled: old, goes_on: true });
             }
         }
         for Failing { number, old, missing } in failing {
@@ -150,7 +169,7 @@ impl Relinked {
             warn!(workload.id = %old.id, error = %reason, "workload failed");
             // It starts again as soon as the interface is back.
             workloads.retry_later(&old.id, number, &old.spec);
-            replaced.push(old);
+            replaced.push(Old { assembled: old, goes_on: false });
         }
         workloads.0.plugins_changed.notify_waiters();
         Replaced(replaced)
@@ -161,15 +180,15 @@ impl Replaced {
     /// Lets calls in flight end by `deadline`; says how many were cut.
     pub(crate) async fn retire(self, deadline: Instant) -> usize {
         let mut forced = 0;
-        for assembled in self.0 {
+        for Old { assembled, goes_on } in self.0 {
             if let Some((_binding, route)) = &assembled.route {
                 route.begin_stop();
-                let cut = route.drain(deadline).await;
-                if cut > 0 {
-                    warn!(workload.id = %route.workload(), forced = cut, "calls of a replaced link were cut");
-                }
-                forced += cut;
             }
+            let cut = assembled.drain(deadline, goes_on).await;
+            if cut > 0 {
+                warn!(workload.id = %assembled.id, forced = cut, "calls of a replaced link were cut");
+            }
+            forced += cut;
         }
         forced
     }

@@ -77,7 +77,7 @@ impl Route {
     }
 
     /// One place among the host's instances.
-    async fn admit(&self) -> Result<OwnedSemaphorePermit, CallError> {
+    pub(super) async fn admit(&self) -> Result<OwnedSemaphorePermit, CallError> {
         let instances = self.engine.instances();
         if let Ok(permit) = Arc::clone(instances).try_acquire_owned() {
             return Ok(permit);
@@ -143,7 +143,7 @@ impl HttpTarget for Route {
 pub(crate) struct InFlight(Arc<Route>);
 
 impl InFlight {
-    fn count(route: &Arc<Route>) -> Self {
+    pub(super) fn count(route: &Arc<Route>) -> Self {
         route.meter.in_flight.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(route))
     }

@@ -22,13 +22,14 @@ use tracing::warn;
 use crate::artifact::ArtifactError;
 use crate::engine::command::{Command, CommandPre, RunError};
 use crate::engine::compile::{CompileError, Compiled};
-use crate::engine::inspect::HttpVersion;
 use crate::engine::{Engine, ItemCtx, Linked};
 use crate::error::Blame;
 use crate::task::{self, Shutdown};
 use crate::types::{ComponentName, ComponentSpec, ServiceSpec, WorkloadId};
+use crate::wit::ImportName;
 use crate::workload::Workloads;
-use crate::workload::start::{Assembled, Basis, Item, Pull, StartError};
+use crate::workload::error::StartError;
+use crate::workload::start::{Assembled, Basis, Item, Pull};
 use crate::workload::supervise::{Budget, Supervisor};
 use crate::workload::table::StartNumber;
 
@@ -162,8 +163,12 @@ impl Service {
     ) -> Result<Self, StartError> {
         let Item { linked, ctx } = item;
         let version = compiled.inspected.run().ok_or(ServiceError::Shape)?;
-        if compiled.inspected.http() == Some(HttpVersion::P3) {
-            return Err(StartError::NotImplemented("a service that takes requests"));
+        let is_handler = |export: &ImportName| {
+            let package = (export.namespace.as_str(), export.package.as_str());
+            export.interface == "handler" && matches!(package, ("wasi", "http") | ("wasmcloud", "messaging"))
+        };
+        if compiled.inspected.exports.iter().any(is_handler) {
+            return Err(StartError::NotImplemented("a service that takes requests or messages"));
         }
         let failed = |cause| StartError::Link { component: ComponentName::from(NAME), cause };
         let pre = CommandPre::new(&linked, version).map_err(failed)?;

@@ -1,99 +1,29 @@
 //! Building a workload: validate, pull, compile, plan, link, bind. Nothing here is visible to anyone until it is published.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::artifact::{ArtifactError, ArtifactRequest, Artifacts};
-use crate::engine::compile::{CompileError, Compiled};
+use crate::artifact::{ArtifactRequest, Artifacts};
+use crate::engine::compile::Compiled;
 use crate::engine::link::{self, LinkError, Linked};
-use crate::engine::plan::{self, MissingImports, PluginImport};
+use crate::engine::plan::{self, PluginImport};
 use crate::engine::stdio::GuestLog;
 use crate::engine::{Bindings, ItemCtx};
-use crate::error::Blame;
-use crate::plugin::{BindError, BindRequest, PluginSet};
-use crate::types::{ComponentName, ComponentSpec, PullPolicy, VolumeKind, WorkloadId, WorkloadOrigin, WorkloadSpec};
+use crate::plugin::{BindRequest, PluginSet};
+use crate::types::{ComponentSpec, PullPolicy, VolumeKind, WorkloadId, WorkloadOrigin, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
-use crate::workload::binding::{BindingError, ParsedBinding, parse_binding};
+use crate::workload::binding::{ParsedBinding, parse_binding};
+use crate::workload::error::StartError;
 use crate::workload::http::{HttpBinding, HttpTarget as _};
 use crate::workload::ignored::warn_without_effect;
 use crate::workload::offers::OffersOf;
 use crate::workload::route::Route;
-use crate::workload::service::{Service, ServiceError, as_component};
+use crate::workload::service::{Service, as_component};
+use crate::workload::trigger::Trigger;
 use crate::workload::{Settings, Workloads};
-
-/// Why a workload does not start; the text is what the operator and people read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error("{0} is not implemented yet")]
-    NotImplemented(&'static str),
-    #[error("HostPath volume '{0}' is not allowed on this host")]
-    HostPath(String),
-    #[error("component name '{0}' is used twice in the workload")]
-    DuplicateComponent(ComponentName),
-    #[error(transparent)]
-    Http(#[from] BindingError),
-    #[error("failed to pull image for component '{component}'")]
-    Pull {
-        component: ComponentName,
-        #[source]
-        cause: ArtifactError,
-    },
-    #[error("failed to compile component '{component}'")]
-    Compile {
-        component: ComponentName,
-        #[source]
-        cause: CompileError,
-    },
-    #[error(transparent)]
-    Service(#[from] ServiceError),
-    #[error(transparent)]
-    Missing(#[from] MissingImports),
-    #[error("failed to link component '{component}'")]
-    Link {
-        component: ComponentName,
-        #[source]
-        cause: LinkError,
-    },
-    #[error("plugin '{plugin}' failed to bind component '{component}'")]
-    Bind {
-        plugin: &'static str,
-        component: ComponentName,
-        #[source]
-        cause: BindError,
-    },
-    /// It goes on in the background, for the next try.
-    #[error("not pulled and compiled within {}, trying on", humantime::format_duration(*.0))]
-    NotInTime(Duration),
-    /// A bug.
-    #[error("the start panicked, the log of the host says where")]
-    Panicked,
-    /// The runtime that should have built it is going away.
-    #[error("the host is stopping")]
-    HostStopping,
-}
-
-impl StartError {
-    /// Who has to act.
-    pub(crate) fn blame(&self) -> Blame {
-        match self {
-            Self::Pull { cause, .. } => cause.blame(),
-            Self::Service(cause) => cause.blame(),
-            Self::NotInTime(_) => Blame::Remote,
-            Self::Panicked | Self::HostStopping => Blame::Host,
-            Self::NotImplemented(_)
-            | Self::HostPath(_)
-            | Self::DuplicateComponent(_)
-            | Self::Http(_)
-            | Self::Compile { .. }
-            | Self::Missing(_)
-            | Self::Link { .. }
-            | Self::Bind { .. } => Blame::Workload,
-        }
-    }
-}
 
 /// Whether a start asks the registry as its workload wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +57,8 @@ pub(crate) struct Assembled {
     pub(crate) served: Vec<(&'static str, ImportName)>,
     /// Set if a component takes requests.
     pub(crate) route: Option<Routed>,
+    /// Components that plugins call.
+    pub(super) triggers: Vec<Trigger>,
     /// Set if it has one.
     pub(super) service: Option<Service>,
     /// Kept so that what another component of the workload is bound to lives as long as the workload.
@@ -134,9 +66,23 @@ pub(crate) struct Assembled {
 }
 
 impl Assembled {
-    /// Requests that its route is working on.
+    /// Calls of its components that are not over.
     pub(crate) fn in_flight(&self) -> usize {
-        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight())
+        let called: usize = self.triggers.iter().map(Trigger::in_flight).sum();
+        self.route.as_ref().map_or(0, |(_binding, route)| route.in_flight()).saturating_add(called)
+    }
+
+    /// Lets its work in flight end by `deadline`; says how many calls were cut. `goes_on`: another version of the same
+    /// workload takes over what plugins deliver.
+    pub(super) async fn drain(&self, deadline: Instant, goes_on: bool) -> usize {
+        let requests = async {
+            match &self.route {
+                Some((_binding, route)) => route.drain(deadline).await,
+                None => 0,
+            }
+        };
+        let (requests, called) = tokio::join!(requests, self.drain_triggers(deadline, goes_on));
+        requests.saturating_add(called)
     }
 }
 
@@ -187,7 +133,7 @@ pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), StartError> {
 }
 
 impl Workloads {
-    /// Pulls and compiles everything at once, then assembles it.
+    /// Pulls and compiles everything at once, then assembles it and attaches what plugins call.
     pub(crate) async fn build(
         &self,
         id: &WorkloadId,
@@ -201,6 +147,7 @@ impl Workloads {
         let service = self.compile_service(spec.service.as_ref(), basis, pull);
         let (components, service) = try_join(try_join_all(compile), service).await?;
         let assembled = self.assemble(id, spec, CompiledParts { components, service }, basis)?;
+        assembled.attach(None).await?;
         assembled.prepare_service().await?;
         Ok(assembled)
     }
@@ -242,6 +189,7 @@ impl Workloads {
         let memory_limit = settings.limits.memory;
         let mut items = Vec::with_capacity(compiled.components.len() + 1);
         let mut served = Vec::new();
+        let mut triggers = Vec::new();
         let service = spec.service.as_ref().map(as_component);
         let codes = compiled.components.iter().chain(&compiled.service);
         for (component, compiled) in spec.components.iter().chain(&service).zip(codes) {
@@ -262,7 +210,17 @@ impl Workloads {
             served.extend(planned.into_iter().filter_map(|planned| {
                 plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
             }));
-            items.push(Item { linked, ctx: item });
+            let item = Item { linked, ctx: item };
+            if items.len() < spec.components.len() {
+                triggers.extend(self.triggers_of(
+                    (id, spec),
+                    component,
+                    &compiled.inspected.exports,
+                    &item,
+                    plugins,
+                )?);
+            }
+            items.push(item);
         }
         let service = match (&spec.service, &compiled.service, items.len() > spec.components.len()) {
             (Some(spec), Some(compiled), true) => {
@@ -278,6 +236,7 @@ impl Workloads {
             plugins: Arc::clone(plugins),
             served,
             route,
+            triggers,
             service,
             _items: items,
         })

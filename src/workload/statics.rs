@@ -11,8 +11,9 @@ use crate::task;
 use crate::telemetry::millis;
 use crate::types::{WorkloadId, WorkloadSpec};
 use crate::workload::Workloads;
+use crate::workload::error::StartError;
 use crate::workload::lifecycle::failure;
-use crate::workload::start::{Assembled, Basis, Pull, StartError, log_started};
+use crate::workload::start::{Assembled, Basis, Pull, log_started};
 use crate::workload::table::{Phase, StartNumber, Stopped};
 
 /// A static workload that could serve, not yet live.
@@ -108,10 +109,7 @@ impl Workloads {
     pub(crate) async fn retire_static(&self, adopted: Adopted, deadline: Instant) -> usize {
         let Adopted { old, stopping } = adopted;
         let Some(old) = old else { return 0 };
-        let forced = match &old.route {
-            Some((_binding, route)) => route.drain(deadline).await,
-            None => 0,
-        };
+        let forced = old.drain(deadline, false).await;
         if forced > 0 {
             warn!(workload.id = %old.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }

@@ -205,11 +205,9 @@ impl Workloads {
         let workloads = self.clone();
         drop(task::spawn_on(&self.0.workers, "end", async move {
             let deadline = Instant::now() + workloads.settings().drain.timeout;
-            if let Some((_binding, route)) = &assembled.route {
-                let forced = route.drain(deadline).await;
-                if forced > 0 {
-                    warn!(workload.id = %assembled.id, forced, "calls in flight of a failed workload were cut");
-                }
+            let forced = assembled.drain(deadline, false).await;
+            if forced > 0 {
+                warn!(workload.id = %assembled.id, forced, "calls in flight of a failed workload were cut");
             }
             let id = assembled.id.clone();
             drop(assembled);

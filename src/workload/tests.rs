@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::config::InUse;
 use crate::engine::Engine;
-use crate::plugin::{BindError, BindRequest, GuestLinker, HostPlugin, PluginSet};
+use crate::plugin::{BindError, BindRequest, GuestLinker, Health, HostPlugin, PluginSet};
 use crate::types::{
     ArtifactSource, LocalResources, PullPolicy, ServiceSpec, WorkloadId, WorkloadOrigin, WorkloadSpec, WorkloadState,
 };
@@ -83,6 +83,10 @@ impl HostPlugin for Ticks {
     }
 
     fn unbind(&self, _workload: &WorkloadId) {}
+
+    fn health(&self) -> Health {
+        Health::Healthy
+    }
 }
 
 #[derive(Debug)]

@@ -113,6 +113,12 @@ fn diff_prints_the_plan_of_a_reload_and_whether_it_would_be_refused() {
     assert_eq!(plan.status.code(), Some(0));
     assert_eq!(texts(&plan).0, "http.listen: bind (live)\nengine.max_instances: defer (restart)\n");
     assert_eq!(texts(&diff(old, old)).0, "nothing changes\n");
+    let store = |backend: &str| temporary(&format!("[plugins.wasi-keyvalue]\nbackend = \"{backend}\"\n"));
+    let (memory, nats) = (store("memory"), store("nats"));
+    let swap = "plugins.wasi-keyvalue: swap (live)\n";
+    let lost = "plugins.wasi-keyvalue: what the backend `memory` holds is lost\n";
+    assert_eq!(texts(&diff(memory.path(), nats.path())).0, format!("{swap}{lost}"));
+    assert_eq!(texts(&diff(nats.path(), memory.path())).0, swap);
     let refused = diff(old, none);
     assert_eq!(refused.status.code(), Some(78));
     assert!(texts(&refused).1.starts_with("refused: http.listen is live and gone"), "{}", texts(&refused).1);

@@ -58,6 +58,8 @@ mod host;
 
 /// `washlet ctl`: what people see and change in a cluster.
 mod ctl;
+/// Messages: between components, over NATS, and while both are reloaded.
+mod messaging;
 
 /// The connection of the control plane is changed while it is in use.
 mod nats_live;
@@ -67,3 +69,9 @@ mod continuity;
 
 /// Whole stories of a fleet under a simulated operator.
 mod operator;
+
+/// The connection of the data plane, and what keeps values over it, are changed while guests use them.
+mod data_live;
+
+/// Files change in every way in which files do, and the host notices.
+mod noticing;

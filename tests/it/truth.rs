@@ -195,7 +195,7 @@ async fn metric_status_log_and_reply_agree_after_every_edit() {
     let mut process = TestProcess::start(&file.text(&nats.url(), admin));
     process.allow_log("configuration rejected");
     process.wait_for_message("configuration applied").await;
-    let id = process.wait_for_message("washlet starts").await.field("host.id").unwrap();
+    let id = process.wait_for_message("this is the host").await.field("host.id").unwrap();
     let mut host = Host { process, client, id, admin };
     eventually("the host is ready", PATIENCE, async || {
         (http::get(addr(admin), "admin", "/readyz").await.status == 200).then_some(())

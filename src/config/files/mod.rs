@@ -6,8 +6,10 @@ mod mounts;
 mod read;
 mod settle;
 mod snapshot;
+mod writers;
 
 pub use mounts::{FileMount, MOUNTINFO, Mounts};
 pub use read::{Doubt, Files, REFERENCED_BYTES_MAX, References, read_regular};
 pub use settle::{Settle, Urgency, Verdict};
 pub use snapshot::{FileRead, FileStat, InputHash, ReadFailure, Seen, Snapshot};
+pub use writers::{Writers, Writing};

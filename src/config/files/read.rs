@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::snapshot::{FileRead, FileStat, InputHash, ReadFailure, Seen, Snapshot};
+use super::writers::Writers;
 use crate::types::ByteSize;
 
 /// The configuration file: larger ones are not written by people. Larger referenced files (components) are read
@@ -43,6 +44,7 @@ pub struct Files {
     path: Option<PathBuf>,
     references: References,
     doubt: Option<Doubt>,
+    writers: Writers,
     cache: Mutex<Cache>,
 }
 
@@ -64,13 +66,19 @@ impl Files {
     /// `path`: the configuration file as given, if there is one.
     #[must_use]
     pub fn new(path: Option<PathBuf>, references: References) -> Self {
-        Self { path, references, doubt: None, cache: Mutex::new(Cache::default()) }
+        Self { path, references, doubt: None, writers: Writers::default(), cache: Mutex::new(Cache::default()) }
     }
 
     /// Waits longer for a set of which `doubt` says so. Asked once for each set.
     #[must_use]
     pub fn doubting(self, doubt: Doubt) -> Self {
         Self { doubt: Some(doubt), ..self }
+    }
+
+    /// Where to tell who writes: what somebody has not closed yet is waited for.
+    #[must_use]
+    pub fn writers(&self) -> &Writers {
+        &self.writers
     }
 
     /// The configuration file as given.
@@ -102,6 +110,8 @@ impl Files {
             files.insert(path, file);
         }
         cache.digests.retain(|path, _digest| files.contains_key(path));
+        // Asked before the last look at the files: what is closed by now was written before that look, and shows in it.
+        let writing = self.writers.of(&reading.opened);
         if reading.has_moved() {
             return Seen::Torn;
         }
@@ -109,7 +119,8 @@ impl Files {
         let is_old = reading.is_old();
         let directories = reading.directories.into_iter().collect();
         let path = self.path.clone();
-        let mut snapshot = Snapshot { config, path, files, hash, directories, config_id, is_old, is_doubtful: false };
+        let mut snapshot =
+            Snapshot { config, path, files, hash, directories, config_id, is_old, is_doubtful: false, writing };
         snapshot.is_doubtful = self.doubt.as_ref().is_some_and(|doubt| cache.doubts(&snapshot, doubt));
         Seen::Set(snapshot)
     }

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::snapshot::{FileRead, InputHash, ReadFailure, Seen, Snapshot};
+use super::writers::Writing;
 
 /// Between two reads that must agree.
 const STILL: Duration = Duration::from_millis(50);
 
-/// For a file that is written in place and does not end in a newline: most cut-off files end inside a line.
+/// For a file that is written in place and does not end in a newline, since most cut-off files end inside a line, or
+/// of which nobody would know whether its writer is done.
 const STILL_CUT_OFF: Duration = Duration::from_secs(1);
 
 /// For a file that is gone or empty: editors that save by delete and create stay well below.
@@ -16,6 +18,10 @@ const STILL_GONE: Duration = Duration::from_secs(2);
 
 /// For a certificate and a key that do not fit: renewers write two files, one after the other.
 const STILL_DOUBTFUL: Duration = Duration::from_secs(5);
+
+/// For a file that its writer has not closed: who pauses for longer, or never closes, has written what is wanted. Shorter
+/// than [`SETTLE_TIMEOUT`], so that such a file is read at all.
+const STILL_OPEN: Duration = Duration::from_secs(9);
 
 /// Before a set that moved while it was read is read again.
 const TORN_PAUSE: Duration = Duration::from_millis(20);
@@ -113,6 +119,9 @@ impl Settle {
         if previous.hash == snapshot.hash {
             return Duration::ZERO;
         }
+        if snapshot.writing == Writing::UnderWay {
+            return STILL_OPEN;
+        }
         if snapshot.is_doubtful {
             return STILL_DOUBTFUL;
         }
@@ -125,6 +134,7 @@ impl Settle {
         }
         let ends_in_newline = snapshot.config.as_ref().is_none_or(|config| config.ends_with(b"\n"));
         let is_in_place = snapshot.config_id == previous.config_id && snapshot.config != previous.config;
-        if is_in_place && !ends_in_newline { STILL_CUT_OFF } else { STILL }
+        let may_be_cut_off = is_in_place && !ends_in_newline;
+        if may_be_cut_off || snapshot.writing == Writing::Unknown { STILL_CUT_OFF } else { STILL }
     }
 }

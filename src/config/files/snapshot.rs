@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 
 use super::read::{REFERENCED_BYTES_MAX, read_regular};
+use super::writers::Writing;
 
 /// Identifies all inputs together. Never leaves the process: it would tell whether a guessed secret is right.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +61,12 @@ impl FileStat {
 
     pub(super) fn size(&self) -> u64 {
         self.size
+    }
+
+    pub(super) fn was_modified_after(&self, time: SystemTime) -> bool {
+        let (seconds, nanos) = self.modified;
+        let Ok(since) = time.duration_since(SystemTime::UNIX_EPOCH) else { return true };
+        (seconds, nanos) > (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), i64::from(since.subsec_nanos()))
     }
 
     pub(super) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
@@ -161,6 +168,8 @@ pub struct Snapshot {
     pub(super) is_old: bool,
     /// Whether a file may be missing its other half.
     pub(super) is_doubtful: bool,
+    /// Whether somebody is known to be writing one of them.
+    pub(super) writing: Writing,
 }
 
 impl fmt::Debug for Snapshot {
@@ -197,6 +206,7 @@ impl Snapshot {
             config_id: None,
             is_old: true,
             is_doubtful: false,
+            writing: Writing::Over,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The sections of the host, in the order in which they are prepared and committed: intake last.
 
 mod admin;
+mod data;
 mod engine;
 mod host;
 mod http;
@@ -25,6 +26,8 @@ use crate::daemon::sections::state::Kept;
 use crate::error::Blame;
 use crate::host::Host;
 use crate::host::http::{HttpRouter, HttpServer, Totals};
+use crate::nats::DataClient;
+use crate::plugin::Health;
 use crate::reload::{PrepareError, ReloadStatus, Reloader, Section};
 use crate::workload::{Settings, Workloads};
 
@@ -50,6 +53,8 @@ pub(super) struct Live {
     pub(super) http: Option<Arc<HttpServer>>,
     pub(super) control: Option<Arc<ControlPlane>>,
     pub(super) admin: Option<AdminServer>,
+    /// The connection of the data plane, if a plugin uses it.
+    pub(super) data: Option<DataClient>,
     /// For the shutdown.
     pub(super) drain: crate::config::Drain,
 }
@@ -136,8 +141,9 @@ impl Shared {
     /// The plugins that are on, in their order.
     pub(super) fn plugins(&self) -> Vec<PluginState> {
         let Some(host) = self.host() else { return Vec::new() };
-        let ready = |id| PluginState { id, state: PluginState::READY, since: None, error: None };
-        host.workloads().plugins().plugins().iter().map(|plugin| ready(plugin.id())).collect()
+        let told =
+            |(id, Health { state, since, error })| PluginState { id, state: state.as_str(), since: Some(since), error };
+        host.workloads().plugins().states().into_iter().map(told).collect()
     }
 
     /// How many tasks are alive, by runtime.
@@ -182,6 +188,7 @@ pub(super) fn in_order(shared: &Arc<Shared>) -> Vec<Box<dyn Section<Draft>>> {
         Box::new(state::StateSection::new(shared)),
         Box::new(engine::EngineSection::new(shared)),
         Box::new(policy::PolicySection::new(shared)),
+        Box::new(data::DataSection::new(shared)),
         Box::new(plugins::PluginsSection::new(shared)),
         Box::new(workloads::WorkloadsSection::new(shared)),
         Box::new(http::HttpSection::new(shared)),

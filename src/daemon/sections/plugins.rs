@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::{BoxFuture, FutureExt as _, join, join_all};
 use tokio::time::Instant;
 
 use crate::daemon::draft::Draft;
 use crate::daemon::sections::Shared;
 use crate::error::Blame;
-use crate::plugin::{PluginSet, SetChange};
+use crate::plugin::{NotReady, PluginSet, Retiring, SetChange};
 use crate::reload::{Leftovers, Plan, Prepare, PrepareError, Prepared, Retired, Section};
 use crate::task;
 use crate::types::WorkloadId;
@@ -22,7 +22,10 @@ struct PreparedPlugins {
     relinked: Relinked,
 }
 
-struct RetiredPlugins(Replaced);
+struct RetiredPlugins {
+    backends: Vec<Box<dyn Retiring>>,
+    links: Replaced,
+}
 
 impl PluginsSection {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
@@ -30,11 +33,14 @@ impl PluginsSection {
     }
 
     async fn prepare_now(&self, plan: &Plan, draft: &mut Draft) -> Prepare {
-        if !plan.is_first && plan.old.plugins == plan.new.plugins {
-            return Ok(None);
-        }
         let workloads = self.0.workloads(draft)?;
-        let (plugins, change) = PluginSet::build(&plan.new.plugins, Some(&workloads.plugins()));
+        let (plugins, mut change) = PluginSet::build(&plan.new.plugins, &draft.means, Some(&workloads.plugins()));
+        if !plan.is_first {
+            if change.is_empty() {
+                return Ok(None);
+            }
+            change.ready().await.map_err(not_ready)?;
+        }
         let plugins = Arc::new(plugins);
         draft.plugins = Some(Arc::clone(&plugins));
         let leaving = leaving(plan);
@@ -53,6 +59,17 @@ impl PluginsSection {
 /// Static workloads that the same edit removes or replaces: they are not asked.
 fn leaving(plan: &Plan) -> HashSet<WorkloadId> {
     plan.old.workloads.iter().filter(|old| !plan.new.workloads.contains(old)).map(|old| old.id.clone()).collect()
+}
+
+fn not_ready((id, error): (&'static str, NotReady)) -> PrepareError {
+    let NotReady { message, is_passing, source } = error;
+    let blame = if is_passing { Blame::Remote } else { Blame::Configuration };
+    let refused = PrepareError::new(blame, format!("{id}: {message}"));
+    let refused = if is_passing { refused.passing() } else { refused };
+    match source {
+        Some(source) => refused.because(source),
+        None => refused,
+    }
 }
 
 fn refused(error: RelinkError) -> PrepareError {
@@ -75,13 +92,19 @@ impl Section<Draft> for PluginsSection {
 impl Prepared for PreparedPlugins {
     fn commit(self: Box<Self>) -> Box<dyn Retired> {
         let Self { change, relinked } = *self;
-        change.commit();
-        Box::new(RetiredPlugins(relinked.commit()))
+        let backends = change.commit();
+        Box::new(RetiredPlugins { backends, links: relinked.commit() })
     }
 }
 
 impl Retired for RetiredPlugins {
     fn retire(self: Box<Self>, deadline: Instant) -> BoxFuture<'static, Leftovers> {
-        self.0.retire(deadline).map(|forced| Leftovers { forced }).boxed()
+        async move {
+            let Self { backends, links } = *self;
+            let backends = join_all(backends.into_iter().map(|backend| backend.retire(deadline)));
+            let (cut, forced) = join(backends, links.retire(deadline)).await;
+            Leftovers { forced: forced + cut.into_iter().sum::<usize>() }
+        }
+        .boxed()
     }
 }

@@ -8,10 +8,11 @@ mod glue;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::config::ConfigPlugin;
-use crate::plugin::builtin::{Builtin, Swap};
-use crate::plugin::{BindError, BindRequest, Binding, GuestLinker, HostPlugin};
+use crate::plugin::builtin::Builtin;
+use crate::plugin::{BindError, BindRequest, Binding, GuestLinker, Health, HostPlugin, Means, Swap, Unchanged};
 use crate::types::WorkloadId;
 use crate::wit::{ImportName, WitInterface, WitWorld};
 
@@ -19,7 +20,9 @@ const ID: &str = "wasi-config";
 
 /// The plugin `wasi-config`.
 #[derive(Debug)]
-pub(super) struct WasiConfig;
+pub(super) struct WasiConfig {
+    since: SystemTime,
+}
 
 /// What one component reads. Values may be secrets: `Debug` prints the keys only.
 #[derive(Default)]
@@ -42,14 +45,14 @@ impl fmt::Debug for Settings {
 impl Builtin for WasiConfig {
     type Settings = ConfigPlugin;
 
-    fn new(settings: &ConfigPlugin) -> Self {
+    fn new(settings: &ConfigPlugin, _means: &Means) -> Self {
         let ConfigPlugin {} = settings;
-        Self
+        Self { since: SystemTime::now() }
     }
 
-    fn change(self: &Arc<Self>, settings: &ConfigPlugin) -> Swap {
+    fn change(self: &Arc<Self>, settings: &ConfigPlugin, _means: &Means) -> Box<dyn Swap> {
         let ConfigPlugin {} = settings;
-        Box::new(|| {})
+        Box::new(Unchanged)
     }
 }
 
@@ -75,6 +78,10 @@ impl HostPlugin for WasiConfig {
 
     fn bind(&self, request: &BindRequest<'_>) -> Result<Binding, BindError> {
         Ok(Arc::new(Settings::of(request)))
+    }
+
+    fn health(&self) -> Health {
+        Health::ready(self.since)
     }
 
     fn unbind(&self, _workload: &WorkloadId) {}

@@ -41,7 +41,9 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Adds to a counter and returns its new value, saturating at `u64::MAX`. Atomic under any concurrency. A key
     /// that is missing, or whose value is no counter, counts as 0.
-    fn increment<'a>(&'a self, bucket: &'a Bucket, key: &'a str, delta: u64) -> Answer<'a, u64>;
+    ///
+    /// It may outlive the call: callers share what they ask of a server.
+    fn increment<'a>(self: Arc<Self>, bucket: &'a Bucket, key: &'a str, delta: u64) -> Answer<'a, u64>;
 
     /// The values in the order of the keys. Not one moment's picture.
     fn get_many<'a>(&'a self, bucket: &'a Bucket, keys: &'a [String]) -> Answer<'a, Vec<Option<Bytes>>> {
@@ -88,6 +90,8 @@ pub(crate) trait Store: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct Bucket {
     /// Who opened it.
     pub(crate) workload: WorkloadId,
+    /// Its namespace.
+    pub(crate) namespace: Arc<str>,
     /// The argument of `open`.
     pub(crate) name: Arc<str>,
 }
@@ -106,7 +110,6 @@ pub(crate) struct Page {
 pub(crate) enum StoreError {
     /// The bucket does not exist and is not made on demand, or cannot bear this name.
     #[error("no such store")]
-    #[expect(dead_code, reason = "in memory every bucket is made on demand")]
     NoSuchStore,
     /// The host or the workload's entry does not allow it.
     #[error("access denied")]

@@ -8,7 +8,7 @@ use wasmtime::component::{HasData, Resource, ResourceTable, ResourceTableError};
 
 use self::bindings::wasi::keyvalue::{atomics, batch, store};
 use super::backend::{Answer, Bucket, StoreError};
-use super::{Access, ID, KeyvalueBinding};
+use super::{ID, KeyvalueBinding, Lease};
 use crate::engine::ctx::{ItemCtx, SharedCtx};
 use crate::plugin::GuestLinker;
 use crate::wit::ImportName;
@@ -88,17 +88,22 @@ pub(super) fn link(linker: &mut GuestLinker, import: &ImportName) -> wasmtime::R
 
 impl Caller<'_> {
     /// The bucket behind a handle, and what to use for this one call.
-    fn access(&self, handle: &Resource<OpenBucket>) -> Result<(Arc<Access>, &Bucket), CallError> {
+    fn access(&self, handle: &Resource<OpenBucket>) -> Result<(Lease, &Bucket), CallError> {
         let OpenBucket { binding, bucket } = self.table.get(handle)?;
         Ok((binding.access(bucket)?, bucket))
     }
 }
 
-/// Waits for a backend, but not for ever.
-async fn limited<T>(answer: Answer<'_, T>) -> Result<T, CallError> {
-    match tokio::time::timeout(OPERATION_TIMEOUT, answer).await {
-        Ok(result) => Ok(result?),
-        Err(_elapsed) => Err(StoreError::Other(format!("no answer within {OPERATION_TIMEOUT:?}")).into()),
+/// Waits for a backend, but not for ever, and not past the time that a replaced one has to finish.
+async fn limited<T>(access: &Lease, answer: Answer<'_, T>) -> Result<T, CallError> {
+    let failed = |text: String| Err(StoreError::Other(text).into());
+    tokio::select! {
+        biased;
+        result = tokio::time::timeout(OPERATION_TIMEOUT, answer) => match result {
+            Ok(result) => Ok(result?),
+            Err(_elapsed) => failed(format!("no answer within {OPERATION_TIMEOUT:?}")),
+        },
+        () = access.cut() => failed("the store was replaced by another one while the call was under way".to_owned()),
     }
 }
 
@@ -110,9 +115,9 @@ impl store::Host for Caller<'_> {
             let message = format!("the name of a bucket has at most {BUCKET_NAME_BYTES_MAX} bytes");
             return Err(StoreError::Other(message).into());
         }
-        let bucket = Bucket { workload: binding.workload.clone(), name: Arc::from(identifier) };
+        let bucket = binding.bucket(identifier);
         let access = binding.access(&bucket)?;
-        limited(access.store.open(&bucket)).await?;
+        limited(&access, access.store().open(&bucket)).await?;
         Ok(self.table.push(OpenBucket { binding, bucket })?)
     }
 
@@ -129,22 +134,22 @@ impl store::Host for Caller<'_> {
 impl store::HostBucket for Caller<'_> {
     async fn get(&mut self, handle: Resource<OpenBucket>, key: String) -> Result<Option<Vec<u8>>, CallError> {
         let (access, bucket) = self.access(&handle)?;
-        Ok(limited(access.store.get(bucket, &key)).await?.map(Vec::from))
+        Ok(limited(&access, access.store().get(bucket, &key)).await?.map(Vec::from))
     }
 
     async fn set(&mut self, handle: Resource<OpenBucket>, key: String, value: Vec<u8>) -> Result<(), CallError> {
         let (access, bucket) = self.access(&handle)?;
-        limited(access.store.set(bucket, &key, Bytes::from(value))).await
+        limited(&access, access.store().set(bucket, &key, Bytes::from(value))).await
     }
 
     async fn delete(&mut self, handle: Resource<OpenBucket>, key: String) -> Result<(), CallError> {
         let (access, bucket) = self.access(&handle)?;
-        limited(access.store.delete(bucket, &key)).await
+        limited(&access, access.store().delete(bucket, &key)).await
     }
 
     async fn exists(&mut self, handle: Resource<OpenBucket>, key: String) -> Result<bool, CallError> {
         let (access, bucket) = self.access(&handle)?;
-        limited(access.store.exists(bucket, &key)).await
+        limited(&access, access.store().exists(bucket, &key)).await
     }
 
     async fn list_keys(
@@ -153,7 +158,7 @@ impl store::HostBucket for Caller<'_> {
         cursor: Option<u64>,
     ) -> Result<store::KeyResponse, CallError> {
         let (access, bucket) = self.access(&handle)?;
-        let page = limited(access.store.list(bucket, cursor.unwrap_or(0))).await?;
+        let page = limited(&access, access.store().list(bucket, cursor.unwrap_or(0))).await?;
         Ok(store::KeyResponse { keys: page.keys, cursor: page.next })
     }
 
@@ -166,7 +171,7 @@ impl store::HostBucket for Caller<'_> {
 impl atomics::Host for Caller<'_> {
     async fn increment(&mut self, handle: Resource<OpenBucket>, key: String, delta: u64) -> Result<u64, CallError> {
         let (access, bucket) = self.access(&handle)?;
-        limited(access.store.increment(bucket, &key, delta)).await
+        limited(&access, Arc::clone(access.store()).increment(bucket, &key, delta)).await
     }
 }
 
@@ -177,18 +182,18 @@ impl batch::Host for Caller<'_> {
         keys: Vec<String>,
     ) -> Result<Vec<Option<(String, Vec<u8>)>>, CallError> {
         let (access, bucket) = self.access(&handle)?;
-        let values = limited(access.store.get_many(bucket, &keys)).await?;
+        let values = limited(&access, access.store().get_many(bucket, &keys)).await?;
         Ok(keys.into_iter().zip(values).map(|(key, value)| value.map(|value| (key, Vec::from(value)))).collect())
     }
 
     async fn set_many(&mut self, handle: Resource<OpenBucket>, pairs: Vec<(String, Vec<u8>)>) -> Result<(), CallError> {
         let (access, bucket) = self.access(&handle)?;
         let pairs = pairs.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect();
-        limited(access.store.set_many(bucket, pairs)).await
+        limited(&access, access.store().set_many(bucket, pairs)).await
     }
 
     async fn delete_many(&mut self, handle: Resource<OpenBucket>, keys: Vec<String>) -> Result<(), CallError> {
         let (access, bucket) = self.access(&handle)?;
-        limited(access.store.delete_many(bucket, &keys)).await
+        limited(&access, access.store().delete_many(bucket, &keys)).await
     }
 }

@@ -36,14 +36,17 @@ struct Contents(Mutex<Buckets>);
 
 /// Everything a workload keeps. A bucket without keys is not there.
 #[derive(Default)]
-struct Buckets {
+pub(super) struct Buckets {
     by_name: BTreeMap<Arc<str>, BTreeMap<String, Bytes>>,
     bytes: usize,
+    is_chosen: bool,
 }
 
 impl MemoryStore {
     /// The store of a workload, made if there is none.
-    pub(super) fn join(&self, workload: &WorkloadId) -> Tenancy {
+    ///
+    /// One that `chose` this backend keeps its contents whatever becomes of the host's settings.
+    pub(super) fn join(&self, workload: &WorkloadId, chose: bool) -> Tenancy {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|_, contents| contents.strong_count() > 0);
         let known = tenants.get(workload).and_then(Weak::upgrade);
@@ -52,7 +55,21 @@ impl MemoryStore {
             tenants.insert(workload.clone(), Arc::downgrade(&contents));
             contents
         });
+        contents.lock().is_chosen |= chose;
         Tenancy { _contents: contents }
+    }
+
+    /// Empties the stores of workloads that did not choose this backend: the host has left it. What was in them is to
+    /// be dropped by whoever has time.
+    pub(super) fn leave(&self) -> Vec<Buckets> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        let contents = tenants.values().filter_map(Weak::upgrade);
+        contents
+            .filter_map(|contents| {
+                let mut buckets = contents.lock();
+                (!buckets.is_chosen).then(|| std::mem::take(&mut *buckets))
+            })
+            .collect()
     }
 
     /// Forgets the names of workloads that are gone.
@@ -167,7 +184,7 @@ impl Store for MemoryStore {
         self.with(bucket, |buckets| Ok(buckets.list(bucket, skip)))
     }
 
-    fn increment<'a>(&'a self, bucket: &'a Bucket, key: &'a str, delta: u64) -> Answer<'a, u64> {
+    fn increment<'a>(self: Arc<Self>, bucket: &'a Bucket, key: &'a str, delta: u64) -> Answer<'a, u64> {
         self.with(bucket, |buckets| buckets.increment(bucket, key, delta))
     }
 }
@@ -190,32 +207,32 @@ mod tests {
     use super::*;
 
     fn bucket(workload: &WorkloadId) -> Bucket {
-        Bucket { workload: workload.clone(), name: Arc::from("bucket") }
+        Bucket { workload: workload.clone(), namespace: Arc::from("default"), name: Arc::from("bucket") }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn memory_conforms() {
         let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let _tenancy = store.join(&workload);
+        let _tenancy = store.join(&workload, false);
         conformance(Arc::<MemoryStore>::clone(&store), workload).await;
     }
 
     #[tokio::test]
     async fn a_store_belongs_to_one_workload_and_ends_with_its_last_binding() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let (one, two) = (WorkloadId::from("one"), WorkloadId::from("two"));
-        let (first, _other) = (store.join(&one), store.join(&two));
+        let (first, _other) = (store.join(&one, false), store.join(&two, false));
         store.set(&bucket(&one), "key", Bytes::from_static(b"value")).await.unwrap();
         assert_eq!(store.get(&bucket(&two), "key").await, Ok(None));
 
-        let second = store.join(&one);
+        let second = store.join(&one, false);
         drop(first);
         assert!(store.exists(&bucket(&one), "key").await.unwrap(), "the second binding keeps it");
 
         drop(second);
         assert!(matches!(store.get(&bucket(&one), "key").await, Err(StoreError::Other(_))));
-        let again = store.join(&one);
+        let again = store.join(&one, false);
         assert_eq!(store.get(&bucket(&one), "key").await, Ok(None));
         drop(again);
         store.sweep();
@@ -224,15 +241,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_store_refuses_and_takes_again_what_was_freed() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let tenancy = store.join(&workload);
+        let tenancy = store.join(&workload, false);
         let bucket = bucket(&workload);
         let most = Bytes::from(vec![0; WORKLOAD_BYTES_MAX - cost_of_bucket(&bucket) - KEY_OVERHEAD_BYTES - 1]);
         store.set(&bucket, "a", most.clone()).await.unwrap();
         store.set(&bucket, "a", most.clone()).await.unwrap();
         assert!(matches!(store.set(&bucket, "b", Bytes::new()).await, Err(StoreError::Other(_))));
-        assert!(matches!(store.increment(&bucket, "b", 1).await, Err(StoreError::Other(_))));
+        assert!(matches!(Arc::clone(&store).increment(&bucket, "b", 1).await, Err(StoreError::Other(_))));
         assert!(matches!(store.get_many(&bucket, &["a".to_owned(), "a".to_owned()]).await, Err(StoreError::Other(_))));
         store.delete(&bucket, "a").await.unwrap();
         assert_eq!(tenancy._contents.lock().bytes, 0);
@@ -241,11 +258,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_name_of_a_bucket_counts_as_long_as_the_bucket_has_keys() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let tenancy = store.join(&workload);
+        let tenancy = store.join(&workload, false);
         let used = || tenancy._contents.lock().bytes;
-        let bucket = Bucket { workload, name: Arc::from("x".repeat(1000)) };
+        let bucket = Bucket { workload, name: Arc::from("x".repeat(1000)), namespace: Arc::from("default") };
         store.set(&bucket, "a", Bytes::new()).await.unwrap();
         let one_key = used();
         assert!(one_key > 1000, "{one_key}");
@@ -258,11 +275,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_counter_is_eight_bytes_little_endian() {
-        let store = MemoryStore::default();
+        let store = Arc::new(MemoryStore::default());
         let workload = WorkloadId::from("workload");
-        let _tenancy = store.join(&workload);
+        let _tenancy = store.join(&workload, false);
         let bucket = bucket(&workload);
-        store.increment(&bucket, "counter", 258).await.unwrap();
+        Arc::clone(&store).increment(&bucket, "counter", 258).await.unwrap();
         assert_eq!(store.get(&bucket, "counter").await.unwrap().as_deref(), Some(&[2, 1, 0, 0, 0, 0, 0, 0][..]));
+    }
+
+    #[tokio::test]
+    async fn leaving_the_backend_empties_it_but_for_those_who_chose_it() {
+        let store = Arc::new(MemoryStore::default());
+        let (one, two) = (WorkloadId::from("one"), WorkloadId::from("two"));
+        let _tenancies = (store.join(&one, false), store.join(&two, true));
+        for workload in [&one, &two] {
+            store.set(&bucket(workload), "key", Bytes::from_static(b"value")).await.unwrap();
+        }
+        assert_eq!(store.leave().len(), 1);
+        assert!(!store.exists(&bucket(&one), "key").await.unwrap());
+        assert!(store.exists(&bucket(&two), "key").await.unwrap());
     }
 }

@@ -189,6 +189,18 @@ async fn a_passing_failure_is_tried_again_by_itself_while_the_input_stays() {
 }
 
 #[tokio::test]
+async fn a_file_that_did_not_settle_is_read_again_without_a_hint() {
+    let rig = Rig::start("a", &["one"]).await;
+    rig.write("unsettled");
+    let outcome = rig.reload().await;
+    assert_eq!(outcome.rejection.as_ref().map(|rejection| rejection.reason), Some(Reason::Unsettled));
+    rig.write("b");
+    let mut live = rig.reloader.live();
+    seen(&mut live, |live| (live.generation.get() == 2).then_some(())).await;
+    assert_eq!(rig.group(), "b");
+}
+
+#[tokio::test]
 async fn old_parts_retire_behind_and_what_overruns_is_counted() {
     let rig = Rig::start("a", &["slow", "one"]).await;
     let mut status = rig.reloader.status();

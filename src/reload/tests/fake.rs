@@ -141,8 +141,15 @@ impl ConfigSource for FakeSource {
     fn read(&mut self, _urgency: Urgency) -> BoxFuture<'_, Result<Snapshot, ReadFailure>> {
         let text = self.text.borrow().clone();
         self.diary.write("read".to_owned());
-        let read = text.map(|text| Snapshot::of_bytes(text.as_bytes()));
-        std::future::ready(read.ok_or(ReadFailure::Missing { path: "a.toml".into() })).boxed()
+        let path = "a.toml".into();
+        let read = match text {
+            Some(text) if text.starts_with("unsettled") => {
+                Err(ReadFailure::Unsettled { path, after: Duration::from_secs(10) })
+            }
+            Some(text) => Ok(Snapshot::of_bytes(text.as_bytes())),
+            None => Err(ReadFailure::Missing { path }),
+        };
+        std::future::ready(read).boxed()
     }
 
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::config::files::{FileRead, Files, ReadFailure, Seen, Settle, Snapshot, Urgency, Verdict, read_regular};
+use crate::config::files::{
+    FileRead, Files, ReadFailure, Seen, Settle, Snapshot, Urgency, Verdict, Writers, read_regular,
+};
 
 fn reader(path: &Path) -> Files {
     let references = |bytes: Option<&[u8]>| {
@@ -121,6 +123,55 @@ fn a_file_that_ends_inside_a_line_must_hold_still_for_a_second() {
     assert!(!is_settled(&settle.observe(set("b"), START)));
     assert!(!is_settled(&settle.observe(set("b"), ms(950))));
     assert!(is_settled(&settle.observe(set("b"), ms(1000))));
+}
+
+/// What a file with another text is worth, after what was read first, with these writers.
+fn verdict_after(tell: impl Fn(&Writers, &Path), millis: u64) -> Verdict {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().canonicalize().unwrap().join("washlet.toml");
+    fs::write(&path, "one\n").unwrap();
+    let files = Files::new(Some(path.clone()), Box::new(|_config| Vec::new()));
+    let first = read(&files);
+    fs::write(&path, "two\n").unwrap();
+    tell(files.writers(), &path);
+    let mut settle = Settle::new(Urgency::Change, Some(&path), Some(first));
+    settle.observe(Seen::Set(read(&files)), START);
+    settle.observe(Seen::Set(read(&files)), ms(millis))
+}
+
+#[test]
+fn a_file_that_its_writer_has_not_closed_is_waited_for_and_at_last_taken() {
+    let writes = |writers: &Writers, path: &Path| writers.begun(path);
+    assert!(!is_settled(&verdict_after(writes, 8_900)));
+    assert!(is_settled(&verdict_after(writes, 9_000)), "some never close what they write");
+    let closes = |writers: &Writers, path: &Path| {
+        writers.begun(path);
+        writers.ended(path);
+    };
+    assert!(is_settled(&verdict_after(closes, 50)));
+    let loses = |writers: &Writers, path: &Path| {
+        writers.begun(path);
+        writers.forget(false);
+    };
+    assert!(is_settled(&verdict_after(loses, 50)), "lost events are no reason to wait");
+    let neighbour = |writers: &Writers, path: &Path| writers.begun(&path.with_file_name("a.log"));
+    assert!(is_settled(&verdict_after(neighbour, 50)));
+}
+
+#[test]
+fn what_was_written_just_before_the_watch_began_must_hold_still_for_a_second() {
+    let begins = |writers: &Writers, _path: &Path| writers.watched_by(true, || {});
+    assert!(!is_settled(&verdict_after(begins, 950)));
+    assert!(is_settled(&verdict_after(begins, 1000)));
+    let goes_on = |writers: &Writers, _path: &Path| writers.watched_by(false, || {});
+    assert!(is_settled(&verdict_after(goes_on, 50)));
+}
+
+#[test]
+fn where_closing_is_not_seen_every_change_must_hold_still_for_a_second() {
+    let blind = |writers: &Writers, _path: &Path| writers.forget(true);
+    assert!(!is_settled(&verdict_after(blind, 950)));
+    assert!(is_settled(&verdict_after(blind, 1000)));
 }
 
 #[test]

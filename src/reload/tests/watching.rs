@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::seen;
 use crate::config::Config;
-use crate::config::files::{Files, ReadFailure, Snapshot, Urgency};
+use crate::config::files::{Files, ReadFailure, Snapshot, Urgency, Writers};
 use crate::reload::*;
 use crate::task::{Shutdown, spawn};
 
@@ -28,6 +28,10 @@ fn references(bytes: Option<&[u8]>) -> Vec<PathBuf> {
 impl ConfigSource for RealSource {
     fn read(&mut self, urgency: Urgency) -> BoxFuture<'_, Result<Snapshot, ReadFailure>> {
         self.0.read(urgency).boxed()
+    }
+
+    fn writers(&self) -> Writers {
+        self.0.writers()
     }
 
     fn load(&mut self, snapshot: Arc<Snapshot>) -> BoxFuture<'_, Result<Loaded, Rejection>> {

@@ -1,11 +1,8 @@
 //! The ways in which files get edited: editors, shells, the kubelet.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::support::TestProcess;
+use crate::support::{TestProcess, volume};
 
 /// How a new text gets into the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,24 +32,6 @@ pub(super) fn edit(process: &mut TestProcess, style: Style, text: &str) {
             fs::remove_file(&path).expect("the file is there");
             fs::write(path, text).expect("the file can be written");
         }
-        Style::ConfigMapSwap => swap(&dir, &path, text),
-    }
-}
-
-fn swap(dir: &Path, path: &Path, text: &str) {
-    static VERSIONS: AtomicU32 = AtomicU32::new(0);
-    let version = format!("..version-{}", VERSIONS.fetch_add(1, Ordering::Relaxed));
-    let old = fs::read_link(dir.join("..data")).ok();
-    fs::create_dir(dir.join(&version)).expect("a new directory");
-    fs::write(dir.join(&version).join("washlet.toml"), text).expect("the file can be written");
-    symlink(&version, dir.join("..data_tmp")).expect("a new link");
-    fs::rename(dir.join("..data_tmp"), dir.join("..data")).expect("the link can be swapped");
-    // After an edit of another style the file is no link any more.
-    if !path.is_symlink() {
-        symlink("..data/washlet.toml", dir.join(".link")).expect("a new link");
-        fs::rename(dir.join(".link"), path).expect("the file can be replaced");
-    }
-    if let Some(old) = old {
-        fs::remove_dir_all(dir.join(old)).expect("the old version can be removed");
+        Style::ConfigMapSwap => volume::swap(&dir, &[("washlet.toml", text)]),
     }
 }

@@ -11,7 +11,7 @@ use crate::reload::file::{File, Greeter, place, workload};
 use crate::reload::{addr, apply_as, attempts, outcome, refuse_as, start, text_of};
 use crate::support::load::Keep;
 use crate::support::nats::NatsSubscription;
-use crate::support::{Load, NatsServer, PATIENCE, TestProcess, free_port, http};
+use crate::support::{Load, NatsServer, PATIENCE, TestProcess, free_port, http, rounds, say};
 
 /// Edits of the test; `WASHLET_TEST_EDITS` makes a soak of it.
 const EDITS: usize = 100;
@@ -59,7 +59,7 @@ async fn a_hundred_edits_under_load_fail_no_request_and_each_is_live_or_refused(
     let loads = keep.map(|(host, keep)| Load::follow(&addrs_rx, host, "/", keep));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut session = Session { process, file, addrs_tx, other_port: free_port(), taken, heartbeats };
-    let edits = std::env::var("WASHLET_TEST_EDITS").map_or(EDITS, |edits| edits.parse().expect("a number of edits"));
+    let edits = rounds("WASHLET_TEST_EDITS", EDITS);
     let mut warm = Held::default();
     for number in 1..=edits {
         session.edit(number).await;
@@ -109,12 +109,6 @@ impl Held {
             resident_kib: process.resident_bytes() / 1024,
         }
     }
-}
-
-/// A figure for whoever runs a soak.
-#[expect(clippy::print_stderr, reason = "figures of a soak")]
-fn say(text: &str) {
-    eprintln!("{text}");
 }
 
 impl Session {

@@ -13,6 +13,9 @@ use tokio::process::{Child, Command};
 use super::server;
 use super::wait::{PATIENCE, eventually, free_port};
 
+/// A configuration with which a server keeps streams, and so buckets.
+pub(crate) const JETSTREAM: &str = "jetstream { store_dir: \"{dir}/jetstream\" }\n";
+
 /// A server on a port that stays the same over restarts.
 #[derive(Debug)]
 pub(crate) struct NatsServer {
@@ -22,7 +25,8 @@ pub(crate) struct NatsServer {
 }
 
 impl NatsServer {
-    /// A server with this configuration text (empty: no authentication), up and answering.
+    /// A server with this configuration text (empty: no authentication), up and answering. `{dir}` stands for a
+    /// directory of its own.
     pub(crate) async fn start(config: &str) -> Self {
         let mut server = Self::down(config);
         server.up().await;
@@ -32,6 +36,7 @@ impl NatsServer {
     /// As [`NatsServer::start`], not yet up: its URL refuses connections until [`NatsServer::up`].
     pub(crate) fn down(config: &str) -> Self {
         let dir = TempDir::with_prefix("washlet-nats-").expect("a temporary directory");
+        let config = config.replace("{dir}", &dir.path().display().to_string());
         std::fs::write(dir.path().join("nats.conf"), config).expect("the file can be written");
         Self { port: free_port(), dir, child: None }
     }
@@ -82,6 +87,13 @@ impl NatsServer {
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         self.up().await;
+    }
+
+    /// It goes on holding its connections and says nothing, as behind a network that lost its way. Until it is killed.
+    pub(crate) fn freeze(&self) {
+        let id = self.child.as_ref().and_then(Child::id).expect("it runs").to_string();
+        let status = std::process::Command::new("sh").args(["-c", "kill -s STOP \"$0\"", &id]).status();
+        assert!(status.expect("sh runs").success(), "cannot stop nats-server {id}");
     }
 
     /// Where it listens.
@@ -172,5 +184,14 @@ impl NatsSubscription {
     pub(crate) async fn next_message(&mut self, timeout: Duration) -> async_nats::Message {
         let message = tokio::time::timeout(timeout, self.subscriber.next()).await;
         message.expect("a message in time").expect("the subscription lives as long as its client")
+    }
+
+    /// The next message, if one comes within `timeout`.
+    pub(crate) async fn try_next(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<async_nats::Message, tokio::time::error::Elapsed> {
+        let message = tokio::time::timeout(timeout, self.subscriber.next()).await?;
+        Ok(message.expect("the subscription lives as long as its client"))
     }
 }

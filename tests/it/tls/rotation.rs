@@ -1,7 +1,5 @@
 //! Certificates are replaced while connections are open and requests run.
 
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,51 +12,33 @@ use super::authority::{Authority, Issued};
 use super::client::TlsClient;
 use super::{APPLIED, NAME, REJECTED, TLS, addr, file, outcome, start, text_on};
 use crate::support::http::Protocol;
-use crate::support::{PATIENCE, TestProcess, eventually, free_port};
+use crate::support::{PATIENCE, TestProcess, eventually, free_port, rounds, say, volume};
 
-/// Swaps of the pair, one after the other, without waiting for any of them.
-const SWAPS: usize = 300;
+/// Swaps of the pair, one after the other, without waiting for most of them; `WASHLET_TEST_PAIRS` makes a soak of it.
+const PAIRS: usize = 300;
 
 /// From the swap to the first handshake with the new certificate (contract of the ingress: 5 s).
 const LIVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// A mounted Secret: both files are links through `..data`, which is swapped by a rename.
-struct Mounted {
-    dir: TempDir,
-    version: u32,
-}
+/// A mounted Secret.
+struct Mounted(TempDir);
 
 impl Mounted {
     fn new(first: &Issued) -> Self {
-        let dir = TempDir::with_prefix("washlet-certs-").expect("a temporary directory");
-        let mut mounted = Self { dir, version: 0 };
+        let mounted = Self(TempDir::with_prefix("washlet-certs-").expect("a temporary directory"));
         mounted.swap(first);
-        for name in ["tls.crt", "tls.key"] {
-            symlink(format!("..data/{name}"), mounted.dir.path().join(name)).expect("a new link");
-        }
         mounted
     }
 
-    fn swap(&mut self, pair: &Issued) {
-        let dir = self.dir.path();
-        let old = fs::read_link(dir.join("..data")).ok();
-        self.version += 1;
-        let version = format!("..version-{}", self.version);
-        fs::create_dir(dir.join(&version)).expect("a new directory");
-        fs::write(dir.join(&version).join("tls.crt"), &pair.cert).expect("the file can be written");
-        fs::write(dir.join(&version).join("tls.key"), &pair.key).expect("the file can be written");
-        symlink(&version, dir.join("..data_tmp")).expect("a new link");
-        fs::rename(dir.join("..data_tmp"), dir.join("..data")).expect("the link can be swapped");
-        if let Some(old) = old {
-            fs::remove_dir_all(dir.join(old)).expect("the old version can be removed");
-        }
+    fn swap(&self, pair: &Issued) {
+        volume::swap(self.0.path(), &[("tls.crt", &pair.cert), ("tls.key", &pair.key)]);
     }
 }
 
 /// A host whose pair is mounted.
 async fn start_mounted(port: u16, first: &Issued) -> (TestProcess, Mounted) {
     let mounted = Mounted::new(first);
-    let dir = mounted.dir.path().display();
+    let dir = mounted.0.path().display();
     let tables = format!("[http.tls]\ncert = \"{dir}/tls.crt\"\nkey = \"{dir}/tls.key\"\n");
     let mut process = TestProcess::start(&file(port, &tables));
     process.wait_for_message(APPLIED).await;
@@ -122,7 +102,7 @@ async fn a_swapped_secret_serves_new_handshakes_and_fails_no_request() {
     let authority = Arc::new(Authority::new("servers"));
     let port = free_port();
     let first = authority.issue(NAME);
-    let (mut process, mut mounted) = start_mounted(port, &first).await;
+    let (mut process, mounted) = start_mounted(port, &first).await;
     let client = TlsClient::new(&authority, None, Protocol::H1);
     assert_eq!(shown(&client, port).await, first.der);
     let clients = Clients::start(&authority, port).await;
@@ -149,11 +129,12 @@ async fn of_three_hundred_rapid_swaps_no_torn_pair_is_used() {
     let authority = Arc::new(Authority::new("servers"));
     let port = free_port();
     let pairs = [authority.issue(NAME), authority.issue(NAME), authority.issue(NAME)];
-    let (process, mut mounted) = start_mounted(port, &pairs[0]).await;
+    let (process, mounted) = start_mounted(port, &pairs[0]).await;
     let client = TlsClient::new(&authority, None, Protocol::H1);
     // Each of their handshakes fails if the certificate shown is not the one of the key.
     let clients = Clients::start(&authority, port).await;
-    for swap in 1..=SWAPS {
+    let swaps = rounds("WASHLET_TEST_PAIRS", PAIRS);
+    for swap in 1..=swaps {
         let pair = &pairs[swap % pairs.len()];
         mounted.swap(pair);
         // Most are overtaken before they settle; now and then one may be read in peace.
@@ -167,7 +148,9 @@ async fn of_three_hundred_rapid_swaps_no_torn_pair_is_used() {
     mounted.swap(&last);
     let is_last = async || (shown(&client, port).await == last.der).then_some(());
     eventually("the last pair is live", PATIENCE, is_last).await;
-    clients.finish().await;
+    let answered = clients.finish().await;
+    let applied = process.log_lines().iter().filter(|line| line.message() == APPLIED).count();
+    say(&format!("{swaps} swaps of a pair: {applied} generations, {answered} answers, no failed handshake or request"));
     let refused = process.log_lines().into_iter().find(|line| line.message() == REJECTED);
     assert!(refused.is_none(), "{refused:?}");
     process.finish().await;

@@ -1,0 +1,227 @@
+//! What one version of a component subscribes to, at the broker that is live, and at the next one while it is prepared.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::broker::Wiring;
+use super::entry::Wishes;
+use super::inbox::{Handler, Inbox, Side};
+use super::tap::Tap;
+use super::{Access, Shared, glue, glue_p3, is_async};
+use crate::error::Chain;
+use crate::plugin::guest::{Attach, AttachError, Attachment, GuestTarget};
+use crate::task;
+
+/// For the server to confirm subscriptions.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the server to confirm that nothing more comes.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One version of a component, subscribed.
+#[derive(Debug)]
+pub(super) struct Subscribed {
+    attach: Attach,
+    wishes: Wishes,
+    side: Arc<Side>,
+    /// Held while subscriptions are made or ended, so that whoever comes second sees what the first did.
+    turn: tokio::sync::Mutex<()>,
+    taps: Mutex<Taps>,
+}
+
+#[derive(Debug, Default)]
+struct Taps {
+    live: Option<Tap>,
+    /// Beside it, while a reload is prepared.
+    next: Option<Tap>,
+    is_closed: bool,
+}
+
+impl Subscribed {
+    /// Yields when the server has confirmed the subscriptions.
+    pub(super) async fn attach(shared: Arc<Shared>, attach: Attach) -> Result<Arc<Self>, AttachError> {
+        let access = shared.facade.live();
+        let wishes = Wishes::of(&attach)?;
+        let (id, component) = (&attach.workload_id, &attach.component);
+        for (key, text) in &wishes.ignored {
+            warn!(workload.id = %id, component = %component, key, value = text, "setting cannot be read and counts as not made");
+        }
+        check_denied(&wishes, &access)?;
+        let handler = handler_of(&attach)?;
+        let wiring = wire(&wishes, &attach, &access);
+        if wiring.subjects.is_empty() {
+            info!(workload.id = %id, component = %component, "no subscriptions: nothing is delivered to its handler");
+        }
+        let subscribed = {
+            let mut registry = shared.registry();
+            registry.instances_max = attach.instances_max;
+            let (_host, width) = access.in_flight_max(registry.instances_max);
+            let key = (attach.workload_id.clone(), attach.component.clone());
+            let inbox = registry.inboxes.get_or_make(key.clone(), || {
+                let gates = (Arc::new(super::Gate::new(width)), Arc::clone(&shared.host_gate));
+                Inbox::new(key, shared.tenant(&attach.workload_id), gates, Arc::clone(&shared.outcomes))
+            });
+            let side = Side::new(inbox, wiring.clone(), handler, wishes.admission_wait);
+            let subscribed =
+                Arc::new(Self { attach, wishes, side, turn: tokio::sync::Mutex::default(), taps: Mutex::default() });
+            registry.attachments.retain(|attachment| attachment.strong_count() > 0);
+            registry.attachments.push(Arc::downgrade(&subscribed));
+            shared.limit(&registry, &access);
+            subscribed
+        };
+        drop(access);
+        timeout(CONFIRM_TIMEOUT, subscribed.follow(&shared)).await.unwrap_or_else(|_elapsed| {
+            let message = format!("the subscriptions were not confirmed within {CONFIRM_TIMEOUT:?}");
+            Err(AttachError::Unreachable(message))
+        })?;
+        Ok(subscribed)
+    }
+
+    /// Subscribes at what is live, unless it does; ends what it had elsewhere once that is confirmed.
+    pub(super) async fn follow(&self, shared: &Shared) -> Result<(), AttachError> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let access = shared.facade.live();
+            let wiring = wire(&self.wishes, &self.attach, &access);
+            let is_there =
+                |taps: &Taps| taps.is_closed || taps.live.as_ref().is_some_and(|tap| tap.is(&access.link, &wiring));
+            if is_there(&self.taps()) {
+                return Ok(());
+            }
+            let tap = self.tap(&access, wiring.clone()).await?;
+            let old = {
+                let mut taps = self.taps();
+                self.side.rewire(wiring);
+                taps.live.replace(tap)
+            };
+            if let Some(old) = old {
+                old.close(Instant::now() + LEAVE_TIMEOUT).await;
+            }
+        }
+    }
+
+    /// Subscribes for what is about to be live, beside what is: confirmed.
+    pub(super) async fn prepare(&self, access: &Access) -> Result<(), AttachError> {
+        check_denied(&self.wishes, access)?;
+        let _turn = self.turn.lock().await;
+        let wiring = wire(&self.wishes, &self.attach, access);
+        let is_there = |taps: &Taps| taps.live.as_ref().is_none_or(|tap| tap.is(&access.link, &wiring));
+        if is_there(&self.taps()) {
+            return Ok(());
+        }
+        let tap = self.tap(access, wiring).await?;
+        self.taps().next = Some(tap);
+        Ok(())
+    }
+
+    /// What was prepared is live: gives back what was before.
+    pub(super) fn commit(&self) -> Option<Tap> {
+        let mut taps = self.taps();
+        let next = taps.next.take()?;
+        self.side.rewire(next.wiring.clone());
+        taps.live.replace(next)
+    }
+
+    /// What was prepared is not wanted; what came through it is handled.
+    pub(super) fn abandon(&self) {
+        if let Some(tap) = self.taps().next.take() {
+            let close = async move { tap.close(Instant::now() + LEAVE_TIMEOUT).await };
+            drop(task::spawn_on(self.side.workers(), "abandoned-subscriptions", close));
+        }
+    }
+
+    /// For messages to people.
+    pub(super) fn describe(&self) -> String {
+        let Attach { workload_namespace, workload_name, component, .. } = &self.attach;
+        format!("component '{component}' of workload {workload_namespace}/{workload_name}")
+    }
+
+    fn taps(&self) -> MutexGuard<'_, Taps> {
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Subscribed and confirmed.
+    async fn tap(&self, access: &Access, wiring: Wiring) -> Result<Tap, AttachError> {
+        let failed = |error: super::broker::BrokerError| {
+            AttachError::Unreachable(format!("cannot subscribe: {}", Chain(&error)))
+        };
+        let tap = Tap::open(&self.side, access.link.clone(), wiring).await.map_err(failed)?;
+        tap.link.broker.confirm(&tap.wiring).await.map_err(failed)?;
+        Ok(tap)
+    }
+
+    /// The host lets so many messages of one component in at once; the component may want fewer.
+    pub(super) fn limit(&self, width: usize) {
+        let wished = self.wishes.max_in_flight.map_or(width, usize::from);
+        self.side.inbox().gate.set_width(width.min(wished));
+    }
+}
+
+/// The newer of the handlers that a component exports.
+fn handler_of(attach: &Attach) -> Result<Arc<dyn Handler>, AttachError> {
+    let is_async = attach.exports.iter().any(is_async);
+    if is_async && !attach.exports.iter().all(super::is_async) {
+        let (id, component) = (&attach.workload_id, &attach.component);
+        warn!(workload.id = %id, component = %component, "two versions of the handler are exported: the newer one is called");
+    }
+    let (handler, export) = if is_async {
+        (glue_p3::handler(&attach.pre), "wasmcloud:messaging/handler@0.3.0")
+    } else {
+        (glue::handler(&attach.pre), "wasmcloud:messaging/handler@0.2.0")
+    };
+    handler.map_err(|source| AttachError::Shape { export, source })
+}
+
+/// What `wishes` come to.
+fn wire(wishes: &Wishes, attach: &Attach, access: &Access) -> Wiring {
+    let group = wishes.group(attach, access.settings.queue_group);
+    if wishes.subscriptions.is_empty() && access.link.broker.delivers_all() {
+        return Wiring { subjects: vec![">".to_owned()], group };
+    }
+    Wiring { subjects: wishes.subscriptions.clone(), group }
+}
+
+fn check_denied(wishes: &Wishes, access: &Access) -> Result<(), AttachError> {
+    let denied = wishes.subscriptions.iter().find_map(|pattern| Some((pattern, access.denies(pattern)?)));
+    match denied {
+        None => Ok(()),
+        Some((pattern, rule)) => {
+            let message = format!("access denied: subscription '{pattern}' overlaps '{rule}', which the host reserves");
+            Err(AttachError::Settings(message))
+        }
+    }
+}
+
+impl Attachment for Subscribed {
+    fn open(&self, target: Arc<dyn GuestTarget>) {
+        self.side.open(target);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.side.taken()
+    }
+
+    fn close(&self, deadline: Instant) -> BoxFuture<'_, usize> {
+        async move {
+            let taps = {
+                let mut taps = self.taps();
+                taps.is_closed = true;
+                [taps.live.take(), taps.next.take()]
+            };
+            join_all(taps.into_iter().flatten().map(|tap| tap.close(deadline))).await;
+            self.side.drain(deadline).await
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        self.side.cut();
+    }
+}
