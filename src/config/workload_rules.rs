@@ -1,21 +1,67 @@
 //! What would keep a workload of the file from starting, as far as its text tells: found before it is pulled or compiled.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use crate::config::path::{index, join};
 use crate::config::resolve::Resolver;
+use crate::config::scalar::{FilePort, FileSize};
+use crate::config::workloads::FileVolumeMount;
 use crate::types::host_name::normal_host;
 use crate::types::reference::{ImageReference, ReferenceError};
-use crate::types::{AllowError, ArtifactSource};
+use crate::types::{AllowError, AllowedHost, AllowedIpName, ArtifactSource, LocalResources, Millicores, VolumeMount};
 use crate::wit::WitInterface;
 
+/// What a component and a service say alike.
+pub(super) struct FileResources {
+    pub(super) memory_limit: Option<FileSize>,
+    pub(super) cpu_limit: Option<u32>,
+    pub(super) config: BTreeMap<String, String>,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) volume_mounts: Vec<FileVolumeMount>,
+    pub(super) allowed_hosts: Vec<String>,
+    pub(super) allowed_ip_name_lookups: Vec<String>,
+    pub(super) allowed_host_loopback_ports: Vec<FilePort>,
+}
+
+impl FileResources {
+    pub(super) fn resolve(self, path: &str, cx: &mut Resolver<'_>) -> LocalResources {
+        let names = "allowed_ip_name_lookups";
+        check_each::<AllowedHost>(&join(path, "allowed_hosts"), &self.allowed_hosts, "*.example.com", cx);
+        check_each::<AllowedIpName>(&join(path, names), &self.allowed_ip_name_lookups, "*.example.com", cx);
+        let volume_mounts = self.volume_mounts.into_iter().map(|mount| {
+            let FileVolumeMount { name, mount_path, read_only } = mount;
+            VolumeMount { name, mount_path, read_only }
+        });
+        LocalResources {
+            memory_limit: self.memory_limit.map(|size| size.0),
+            cpu_limit: self.cpu_limit.map(Millicores),
+            config: self.config,
+            environment: self.environment,
+            volume_mounts: volume_mounts.collect(),
+            allowed_hosts: self.allowed_hosts,
+            allowed_ip_name_lookups: self.allowed_ip_name_lookups,
+            allowed_host_loopback_ports: self
+                .allowed_host_loopback_ports
+                .into_iter()
+                .map(|FilePort(port)| port)
+                .collect(),
+        }
+    }
+}
+
+/// A mount is of a volume of its workload.
+pub(super) fn check_mounts(mounts: &[FileVolumeMount], path: &str, volumes: &BTreeSet<String>, cx: &mut Resolver<'_>) {
+    for (i, mount) in mounts.iter().enumerate() {
+        if !volumes.contains(&mount.name) {
+            let at = join(&index(&join(path, "volume_mounts"), i), "name");
+            cx.error(&at, format!("no volume of this workload is called {}", mount.name));
+        }
+    }
+}
+
 /// Each element of a list of hosts or names. What is in front of an `@` may be a password: then no reason is given.
-pub(super) fn check_each<T: FromStr<Err = AllowError>>(
-    path: &str,
-    entries: &[String],
-    example: &str,
-    cx: &mut Resolver<'_>,
-) {
+fn check_each<T: FromStr<Err = AllowError>>(path: &str, entries: &[String], example: &str, cx: &mut Resolver<'_>) {
     for (i, entry) in entries.iter().enumerate() {
         if let Err(reason) = entry.parse::<T>() {
             let reason = if entry.contains('@') { AllowError::UserInfo } else { reason };

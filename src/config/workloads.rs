@@ -12,11 +12,8 @@ use crate::config::host::is_dns_subdomain;
 use crate::config::path::{index, join};
 use crate::config::resolve::Resolver;
 use crate::config::scalar::{FilePort, FileSize};
-use crate::config::workload_rules::{check_each, check_route, resolve_image};
-use crate::types::{
-    AllowedHost, AllowedIpName, ComponentName, ComponentSpec, LocalResources, Millicores, PullPolicy, VolumeMount,
-    WorkloadId, WorkloadOrigin, WorkloadSpec,
-};
+use crate::config::workload_rules::{FileResources, check_mounts, check_route, resolve_image};
+use crate::types::{ComponentName, ComponentSpec, PullPolicy, ServiceSpec, WorkloadId, WorkloadOrigin, WorkloadSpec};
 use crate::wit::WitInterface;
 
 /// A workload of the configuration file. Reload class: live, matched by (namespace, name).
@@ -26,7 +23,8 @@ pub struct StaticWorkload {
     pub id: WorkloadId,
     /// What it is asked to be.
     pub spec: Arc<WorkloadSpec>,
-    /// SHA-256 of each `file:` image, in the order of the components: a changed file is a changed workload.
+    /// SHA-256 of each `file:` image, of the components in their order, then of the service: a changed file is a changed
+    /// workload.
     pub file_digests: Vec<String>,
 }
 
@@ -54,7 +52,6 @@ pub(crate) struct FileWorkload {
     /// Components.
     pub(super) components: Vec<FileComponent>,
     /// The one long-running component.
-    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) service: Option<FileService>,
     /// Volumes that components may mount.
     #[schemars(extend("x-washlet-todo" = true))]
@@ -123,11 +120,12 @@ pub(crate) struct FileService {
     pub(super) image: String,
     /// When the registry is asked.
     pub(super) pull_policy: FilePullPolicy,
-    /// Failures after which it is given up.
+    /// How often it is started again after a failure; 60 s of health make up for all before.
     pub(super) max_restarts: u64,
     /// Linear memory.
     pub(super) memory_limit: Option<FileSize>,
     /// Processor time, in millicores.
+    #[schemars(extend("x-washlet-todo" = true))]
     pub(super) cpu_limit: Option<u32>,
     /// Settings that the service reads through `wasi:config`.
     #[schemars(extend("x-washlet-secret" = "by-name"))]
@@ -214,7 +212,7 @@ pub(super) fn resolve(workloads: Vec<FileWorkload>, cx: &mut Resolver<'_>) -> Ve
 
 impl FileWorkload {
     fn resolve(self, path: &str, id: WorkloadId, cx: &mut Resolver<'_>) -> StaticWorkload {
-        let Self { name, namespace, annotations, host_interfaces, components, service: _, volumes } = self;
+        let Self { name, namespace, annotations, host_interfaces, components, service, volumes } = self;
         for (key, value) in [("name", &name), ("namespace", &namespace)] {
             if !is_dns_subdomain(value) {
                 cx.error(&join(path, key), "expected lower-case letters, digits, `-` and `.`, at most 253 characters");
@@ -245,21 +243,21 @@ impl FileWorkload {
                 let message = format!("two components of this workload are called {}", component.name);
                 cx.error_both(&at_name, first, &message);
             }
-            for (i, mount) in component.volume_mounts.iter().enumerate() {
-                if !volumes.contains(&mount.name) {
-                    let at = join(&index(&join(&at, "volume_mounts"), i), "name");
-                    cx.error(&at, format!("no volume of this workload is called {}", mount.name));
-                }
-            }
+            check_mounts(&component.volume_mounts, &at, &volumes, cx);
             resolved.extend(component.resolve(&at, &mut file_digests, cx));
         }
+        let service = service.and_then(|service| {
+            let at = join(path, "service");
+            check_mounts(&service.volume_mounts, &at, &volumes, cx);
+            service.resolve(&at, &mut file_digests, cx)
+        });
         let spec = WorkloadSpec {
             origin: WorkloadOrigin::Static,
             namespace,
             name,
             annotations,
             components: resolved,
-            service: None,
+            service,
             host_interfaces,
             volumes: Vec::new(),
         };
@@ -301,27 +299,17 @@ impl FileComponent {
         if name.is_empty() {
             cx.error(&join(path, "name"), "expected a name");
         }
-        let volume_mounts = volume_mounts.into_iter().map(|mount| {
-            let FileVolumeMount { name, mount_path, read_only } = mount;
-            VolumeMount { name, mount_path, read_only }
-        });
-        check_each::<AllowedHost>(&join(path, "allowed_hosts"), &allowed_hosts, "*.example.com", cx);
-        check_each::<AllowedIpName>(
-            &join(path, "allowed_ip_name_lookups"),
-            &allowed_ip_name_lookups,
-            "*.example.com",
-            cx,
-        );
-        let local_resources = LocalResources {
-            memory_limit: memory_limit.map(|size| size.0),
-            cpu_limit: cpu_limit.map(Millicores),
+        let resources = FileResources {
+            memory_limit,
+            cpu_limit,
             config,
             environment,
-            volume_mounts: volume_mounts.collect(),
+            volume_mounts,
             allowed_hosts,
             allowed_ip_name_lookups,
-            allowed_host_loopback_ports: allowed_host_loopback_ports.into_iter().map(|FilePort(port)| port).collect(),
+            allowed_host_loopback_ports,
         };
+        let local_resources = resources.resolve(path, cx);
         let image = resolve_image(&join(path, "image"), &image, digests, cx)?;
         Some(ComponentSpec {
             name: ComponentName::from(name),
@@ -333,6 +321,38 @@ impl FileComponent {
             max_concurrency: NonZeroU32::new(max_concurrency),
             local_resources,
         })
+    }
+}
+
+impl FileService {
+    fn resolve(self, path: &str, digests: &mut Vec<String>, cx: &mut Resolver<'_>) -> Option<ServiceSpec> {
+        let Self {
+            image,
+            pull_policy,
+            max_restarts,
+            memory_limit,
+            cpu_limit,
+            config,
+            environment,
+            volume_mounts,
+            allowed_hosts,
+            allowed_ip_name_lookups,
+            allowed_host_loopback_ports,
+        } = self;
+        let resources = FileResources {
+            memory_limit,
+            cpu_limit,
+            config,
+            environment,
+            volume_mounts,
+            allowed_hosts,
+            allowed_ip_name_lookups,
+            allowed_host_loopback_ports,
+        };
+        let local_resources = resources.resolve(path, cx);
+        let image = resolve_image(&join(path, "image"), &image, digests, cx)?;
+        let pull_policy = pull_policy.resolve();
+        Some(ServiceSpec { image, pull_policy, pull_secret: None, max_restarts, local_resources })
     }
 }
 

@@ -28,6 +28,15 @@ pub(crate) enum HttpVersion {
     P3,
 }
 
+/// Which form of `wasi:cli/run` a component exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunVersion {
+    /// `wasi:cli/run@0.2.x`
+    P2,
+    /// `wasi:cli/run@0.3.x`
+    P3,
+}
+
 /// What a component imports and exports.
 #[derive(Debug, Clone)]
 pub(crate) struct Inspected {
@@ -72,6 +81,18 @@ impl Inspected {
             Some(HttpVersion::P2)
         } else {
             None
+        }
+    }
+    /// The one `wasi:cli/run` it exports; `None` also if it exports several.
+    pub(crate) fn run(&self) -> Option<RunVersion> {
+        let is_run =
+            |export: &&ImportName| export.namespace == "wasi" && export.package == "cli" && export.interface == "run";
+        let mut runs = self.exports.iter().filter(is_run);
+        let (run, None) = (runs.next()?, runs.next()) else { return None };
+        match run.version.as_ref().map(|version| (version.major, version.minor)) {
+            Some((0, 2)) => Some(RunVersion::P2),
+            Some((0, 3)) => Some(RunVersion::P3),
+            Some(_) | None => None,
         }
     }
 }

@@ -38,6 +38,9 @@ pub(crate) enum LinkError {
     /// The handler it exports is not of the shape its name promises.
     #[error("the exported wasi:http handler has another shape than its version says")]
     Handler(#[source] anyhow::Error),
+    /// `wasi:cli/run` is not of the shape its name promises.
+    #[error("the exported wasi:cli/run has another shape than its version says")]
+    Run(#[source] anyhow::Error),
 }
 
 /// Everything that every component may import.

@@ -4,6 +4,7 @@
 //! pool, the base linker with everything of WASI, a bounded set of compile threads, the epoch ticker (a thread of its
 //! own that sleeps while no guest runs) and the budget for guest memory.
 
+pub(crate) mod command;
 pub(crate) mod compile;
 pub(crate) mod ctx;
 pub(crate) mod epoch;

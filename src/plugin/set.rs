@@ -45,6 +45,12 @@ impl PluginSet {
         (Self { builtins, plugins }, change)
     }
 
+    /// A set of these, in order of their ids.
+    #[cfg(test)]
+    pub(crate) fn for_test(plugins: Vec<Arc<dyn HostPlugin>>) -> Self {
+        Self { builtins: Builtins::default(), plugins }
+    }
+
     /// Whether plugins with these settings use the connection of the data plane.
     pub(crate) fn uses_nats(settings: &Plugins) -> bool {
         Builtins::use_nats(settings)

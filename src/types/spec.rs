@@ -68,7 +68,7 @@ pub struct ServiceSpec {
     pub pull_policy: PullPolicy,
     /// Credentials of the request, only for this image's registry.
     pub pull_secret: Option<PullSecret>,
-    /// Failures after which it is given up; `u64::MAX` is practically unlimited.
+    /// How often it is started again after a failure; `u64::MAX` is practically unlimited.
     pub max_restarts: u64,
     /// Limits, environment and policies.
     pub local_resources: LocalResources,

@@ -11,12 +11,15 @@ use crate::plugin::BindError;
 use crate::plugin::guest::AttachError;
 use crate::types::ComponentName;
 use crate::workload::binding::BindingError;
+use crate::workload::service::ServiceError;
 
 /// Why a workload does not start; the text is what the operator and people read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("{0} is not implemented yet")]
     NotImplemented(&'static str),
+    #[error("HostPath volume '{0}' is not allowed on this host")]
+    HostPath(String),
     #[error("component name '{0}' is used twice in the workload")]
     DuplicateComponent(ComponentName),
     #[error(transparent)]
@@ -33,6 +36,8 @@ pub(crate) enum StartError {
         #[source]
         cause: CompileError,
     },
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error(transparent)]
     Missing(#[from] MissingImports),
     #[error("failed to link component '{component}'")]
@@ -73,9 +78,11 @@ impl StartError {
     pub(crate) fn blame(&self) -> Blame {
         match self {
             Self::Pull { cause, .. } => cause.blame(),
+            Self::Service(cause) => cause.blame(),
             Self::NotInTime(_) | Self::Attach { cause: AttachError::Unreachable(_), .. } => Blame::Remote,
             Self::Panicked | Self::HostStopping => Blame::Host,
             Self::NotImplemented(_)
+            | Self::HostPath(_)
             | Self::DuplicateComponent(_)
             | Self::Http(_)
             | Self::Compile { .. }

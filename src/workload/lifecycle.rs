@@ -24,6 +24,9 @@ use crate::workload::{Waiting, Workloads, status};
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// Enough doublings to reach the longest pause.
+const RETRIES_COUNTED_MAX: u32 = 6;
+
 /// A start under way: who waits for it, and how it is told to end.
 struct Starting {
     id: WorkloadId,
@@ -75,7 +78,7 @@ impl Workloads {
                 Begun { is_new: true, end: wait(id, end) }
             }
             Begin::Joins(waiting) => joined(wait(id, waiting.end)),
-            Begin::Runs => joined(ready(status(&id, WorkloadState::Running, ""))),
+            Begin::Runs(state) => joined(ready(status(&id, state, ""))),
             Begin::Taken => {
                 let message = format!(
                     "Workload ID [{id}] already exists (the existing workload must be stopped to reuse the ID)"
@@ -124,6 +127,7 @@ impl Workloads {
                 return None;
             }
             self.route(&assembled);
+            self.begin_service(&assembled, number);
         }
         drop(publishing);
         log_started(&assembled, millis(began.elapsed()));
@@ -174,6 +178,11 @@ impl Workloads {
         let (workloads, id, spec) = (self.clone(), id.clone(), Arc::clone(spec));
         drop(task::spawn_on(&self.0.workers, "retry", async move {
             let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
+            let retries = workloads.table().get(&id).map_or(0, |entry| entry.retries);
+            // Where it failed while it ran, and not for the first time, the pause goes on growing.
+            for _shorter in 0..retries.min(RETRIES_COUNTED_MAX) {
+                let _skipped: Duration = backoff.pause();
+            }
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(backoff.pause()) => {}
@@ -253,8 +262,8 @@ impl Workloads {
         status(id, WorkloadState::Stopping, "")
     }
 
-    /// Withdraws a workload from the router after `lame_duck` and lets its work in flight end. `true`: all of it did.
-    /// What plugins deliver to it ends at once.
+    /// Withdraws a workload from the router after `lame_duck`, lets its work in flight end, and then ends its service.
+    /// `true`: all of it did. What plugins deliver to it ends at once.
     pub(super) async fn end(&self, assembled: &Assembled, lame_duck: Duration) -> bool {
         // One deadline from here on, so that a stop is over after `timeout` whatever happens in between.
         let deadline = Instant::now() + self.settings().drain.timeout.max(lame_duck);
@@ -271,6 +280,7 @@ impl Workloads {
         if forced > 0 {
             warn!(workload.id = %assembled.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }
+        assembled.end_service().await;
         forced == 0
     }
 
@@ -345,7 +355,9 @@ impl Workloads {
             }
             assembled.drain(deadline, false)
         });
-        join_all(drains).await.into_iter().sum()
+        let forced = join_all(drains).await.into_iter().sum();
+        join_all(running.iter().map(|assembled| assembled.end_service())).await;
+        forced
     }
 }
 

@@ -11,14 +11,20 @@ mod guest;
 pub(crate) mod http;
 mod http_p2;
 mod http_p3;
+mod ignored;
 mod lifecycle;
 mod linked;
+mod offers;
 mod relink;
 mod response;
 pub(crate) mod route;
+mod service;
 pub(crate) mod start;
 mod statics;
+mod supervise;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 mod trigger;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,7 +187,10 @@ impl Workloads {
             match &entry.phase {
                 Phase::Running(assembled) => {
                     counts.workloads += 1;
-                    counts.components += u64::try_from(assembled.compiled.len()).unwrap_or(0);
+                    // While its service is started again the workload is said to be starting.
+                    if entry.state() != WorkloadState::Starting {
+                        counts.components += u64::try_from(assembled.compiled.components.len()).unwrap_or(0);
+                    }
                 }
                 Phase::Starting(_) | Phase::Stopping => counts.workloads += 1,
                 Phase::Failed(_) => {}

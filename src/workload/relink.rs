@@ -147,6 +147,7 @@ impl Relinked {
             let mut table = workloads.table();
             if let Some(old) = table.swap_running(&new.id, number, Arc::clone(&new)) {
                 workloads.route(&new);
+                new.take_over_service(&old);
                 replaced.push(Old { assembled: old, goes_on: true });
             }
         }
@@ -163,6 +164,7 @@ impl Relinked {
                 route.begin_stop();
                 workloads.withdraw(route);
             }
+            old.begin_service_end();
             drop(table);
             warn!(workload.id = %old.id, error = %reason, "workload failed");
             // It starts again as soon as the interface is back.

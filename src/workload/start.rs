@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::artifact::{ArtifactRequest, Artifacts};
 use crate::engine::compile::Compiled;
-use crate::engine::inspect::Import;
 use crate::engine::link::{self, LinkError, Linked};
-use crate::engine::plan::{self, Offers, PluginImport};
+use crate::engine::plan::{self, PluginImport};
 use crate::engine::stdio::GuestLog;
 use crate::engine::{Bindings, ItemCtx};
 use crate::plugin::{BindRequest, PluginSet};
-use crate::types::{ComponentSpec, PullPolicy, WorkloadId, WorkloadSpec};
+use crate::types::{ComponentSpec, PullPolicy, VolumeKind, WorkloadId, WorkloadOrigin, WorkloadSpec};
 use crate::wit::{ImportName, WitInterface};
 use crate::workload::binding::{ParsedBinding, parse_binding};
 use crate::workload::error::StartError;
 use crate::workload::http::{HttpBinding, HttpTarget as _};
+use crate::workload::ignored::warn_without_effect;
+use crate::workload::offers::OffersOf;
 use crate::workload::route::Route;
+use crate::workload::service::{Service, as_component};
 use crate::workload::trigger::Trigger;
 use crate::workload::{Settings, Workloads};
 
@@ -48,8 +50,7 @@ impl Pull {
 pub(crate) struct Assembled {
     pub(crate) id: WorkloadId,
     pub(crate) spec: Arc<WorkloadSpec>,
-    /// In the order of the components.
-    pub(crate) compiled: Vec<Arc<Compiled>>,
+    pub(crate) compiled: CompiledParts,
     /// What it was linked against.
     pub(crate) plugins: Arc<PluginSet>,
     /// Which plugin serves which of its imports.
@@ -58,6 +59,8 @@ pub(crate) struct Assembled {
     pub(crate) route: Option<Routed>,
     /// Components that plugins call.
     pub(super) triggers: Vec<Trigger>,
+    /// Set if it has one.
+    pub(super) service: Option<Service>,
     /// Kept so that what another component of the workload is bound to lives as long as the workload.
     _items: Vec<Item>,
 }
@@ -91,6 +94,14 @@ pub(crate) struct Basis {
     pub(crate) artifacts: Artifacts,
 }
 
+/// The code of a workload.
+#[derive(Debug, Clone)]
+pub(crate) struct CompiledParts {
+    /// In the order of the components.
+    pub(crate) components: Vec<Arc<Compiled>>,
+    pub(crate) service: Option<Arc<Compiled>>,
+}
+
 /// What requests a workload asks for, and what answers them.
 pub(crate) type Routed = (HttpBinding, Arc<Route>);
 
@@ -103,10 +114,14 @@ pub(super) struct Item {
 
 /// What can be told from the spec alone.
 pub(crate) fn validate(spec: &WorkloadSpec) -> Result<(), StartError> {
-    if spec.service.is_some() {
-        return Err(StartError::NotImplemented("a workload with a service"));
+    for volume in &spec.volumes {
+        if let (WorkloadOrigin::Placed, VolumeKind::HostPath(host_path)) = (spec.origin, &volume.kind) {
+            return Err(StartError::HostPath(host_path.local_path.display().to_string()));
+        }
     }
-    if spec.components.iter().any(|component| !component.local_resources.volume_mounts.is_empty()) {
+    let of_service = spec.service.iter().map(|service| &service.local_resources);
+    let mut resources = spec.components.iter().map(|component| &component.local_resources).chain(of_service);
+    if resources.any(|resources| !resources.volume_mounts.is_empty()) {
         return Err(StartError::NotImplemented("mounting volumes"));
     }
     for (index, component) in spec.components.iter().enumerate() {
@@ -129,13 +144,15 @@ impl Workloads {
         validate(spec)?;
         let artifacts = &basis.artifacts;
         let compile = spec.components.iter().map(|component| self.compile(component, artifacts, pull));
-        let compiled = try_join_all(compile).await?;
-        let assembled = self.assemble(id, spec, compiled, basis)?;
+        let service = self.compile_service(spec.service.as_ref(), basis, pull);
+        let (components, service) = try_join(try_join_all(compile), service).await?;
+        let assembled = self.assemble(id, spec, CompiledParts { components, service }, basis)?;
         assembled.attach(None).await?;
+        assembled.prepare_service().await?;
         Ok(assembled)
     }
 
-    async fn compile(
+    pub(super) async fn compile(
         &self,
         component: &ComponentSpec,
         artifacts: &Artifacts,
@@ -163,17 +180,19 @@ impl Workloads {
         &self,
         id: &WorkloadId,
         spec: &Arc<WorkloadSpec>,
-        compiled: Vec<Arc<Compiled>>,
+        compiled: CompiledParts,
         basis: &Basis,
     ) -> Result<Assembled, StartError> {
         let Basis { plugins, settings, artifacts: _ } = basis;
         warn_without_effect(id, spec);
         let guest_log = Arc::new(GuestLog::new());
         let memory_limit = settings.limits.memory;
-        let mut items = Vec::with_capacity(compiled.len());
+        let mut items = Vec::with_capacity(compiled.components.len() + 1);
         let mut served = Vec::new();
         let mut triggers = Vec::new();
-        for (component, compiled) in spec.components.iter().zip(&compiled) {
+        let service = spec.service.as_ref().map(as_component);
+        let codes = compiled.components.iter().chain(&compiled.service);
+        for (component, compiled) in spec.components.iter().chain(&service).zip(codes) {
             let offers = OffersOf { plugins, entries: &spec.host_interfaces };
             let planned = plan::plan(&component.name, &compiled.inspected, &offers)?;
             let linked = self.link(component, compiled, plugins, &planned)?;
@@ -192,9 +211,23 @@ impl Workloads {
                 plugins.plugins().get(planned.plugin).map(|plugin| (plugin.id(), planned.import))
             }));
             let item = Item { linked, ctx: item };
-            triggers.extend(self.triggers_of((id, spec), component, &compiled.inspected.exports, &item, plugins)?);
+            if items.len() < spec.components.len() {
+                triggers.extend(self.triggers_of(
+                    (id, spec),
+                    component,
+                    &compiled.inspected.exports,
+                    &item,
+                    plugins,
+                )?);
+            }
             items.push(item);
         }
+        let service = match (&spec.service, &compiled.service, items.len() > spec.components.len()) {
+            (Some(spec), Some(compiled), true) => {
+                items.pop().map(|item| Service::new(self.engine(), spec, compiled, item)).transpose()?
+            }
+            _ => None,
+        };
         let route = self.route_of(id, spec, &items, settings)?;
         Ok(Assembled {
             id: id.clone(),
@@ -204,6 +237,7 @@ impl Workloads {
             served,
             route,
             triggers,
+            service,
             _items: items,
         })
     }
@@ -262,19 +296,6 @@ impl Workloads {
     }
 }
 
-/// Settings that are accepted because a fleet sends them, and do nothing yet.
-fn warn_without_effect(id: &WorkloadId, spec: &WorkloadSpec) {
-    for component in &spec.components {
-        let name = &component.name;
-        if component.pool_size.is_some() {
-            warn!(workload.id = %id, component = %name, "pool_size has no effect yet: each call gets a fresh instance");
-        }
-        if component.local_resources.cpu_limit.is_some() {
-            warn!(workload.id = %id, component = %name, "cpu_limit has no effect yet");
-        }
-    }
-}
-
 fn bind(
     id: &WorkloadId,
     spec: &WorkloadSpec,
@@ -313,38 +334,15 @@ fn bind(
     Ok(bindings)
 }
 
-/// What the plugins offer to one workload: an interface needs a plugin that serves it and an entry that asks for it.
-struct OffersOf<'a> {
-    plugins: &'a PluginSet,
-    entries: &'a [WitInterface],
-}
-
-impl Offers for OffersOf<'_> {
-    fn plugin_for(&self, import: &Import) -> Option<usize> {
-        if import.label.is_some() || !self.entries.iter().any(|entry| import.name.is_asked_for_by(entry)) {
-            return None;
-        }
-        self.plugins.plugins().iter().position(|plugin| plugin.serves(&import.name))
-    }
-
-    fn remedy(&self, import: &Import) -> String {
-        if import.label.is_some() {
-            return "named imports are not implemented yet".to_owned();
-        }
-        let ImportName { namespace, package, interface, .. } = &import.name;
-        match (self.plugins.provider_of(&import.name), self.plugins.suggestion(&import.name)) {
-            (Some(_plugin), _) => {
-                format!("add a hostInterfaces entry {namespace}:{package}/{interface} to the workload")
-            }
-            (None, Some(suggestion)) => suggestion,
-            (None, None) => "no plugin of this host serves it".to_owned(),
-        }
-    }
-}
-
 /// Logs what was assembled, once it is published.
 pub(crate) fn log_started(assembled: &Assembled, took_ms: u64) {
-    let digests: Vec<&str> = assembled.compiled.iter().map(|compiled| &*compiled.digest).collect();
+    let digests: Vec<&str> = assembled
+        .compiled
+        .components
+        .iter()
+        .chain(&assembled.compiled.service)
+        .map(|compiled| &*compiled.digest)
+        .collect();
     info!(workload.id = %assembled.id, workload.name = %assembled.spec.name, digests = ?digests, took_ms, "workload started");
     if let Some((binding, _route)) = &assembled.route {
         debug!(workload.id = %assembled.id, hosts = ?binding.hosts, path = %binding.path, "workload routed");

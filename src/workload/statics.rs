@@ -55,8 +55,9 @@ impl Workloads {
         let PreparedStatic { assembled, took } = prepared;
         let old = {
             let mut table = self.table();
-            let old = table.replace(&assembled.id, Arc::clone(&assembled.spec), Arc::clone(&assembled));
+            let (number, old) = table.replace(&assembled.id, Arc::clone(&assembled.spec), Arc::clone(&assembled));
             self.route(&assembled);
+            self.begin_service(&assembled, number);
             old
         };
         log_started(&assembled, millis(took));
@@ -112,6 +113,7 @@ impl Workloads {
         if forced > 0 {
             warn!(workload.id = %old.id, forced, "calls in flight were cut: they did not end within drain.timeout");
         }
+        old.end_service().await;
         if let Some(number) = stopping {
             self.release(number, old);
         }

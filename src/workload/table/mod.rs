@@ -10,6 +10,9 @@
 //!                                         +------- begin_stop: (absent), answered as Stopping
 //! ```
 //!
+//! While `Running`, `set_service` says where its service is, if it has one: that it runs, that it is started again after a
+//! failure (the workload is then said to be starting), or that it ended well (it is completed, and serves on).
+//!
 //! Every start has a number of its own, so that the end of an old start can never be taken for that of a new one.
 
 use std::collections::HashMap;
@@ -45,6 +48,20 @@ pub(crate) struct Entry<W, R> {
     pub(crate) number: StartNumber,
     pub(crate) spec: Arc<WorkloadSpec>,
     pub(crate) phase: Phase<W, R>,
+    /// Of meaning only while it runs.
+    service: ServiceState,
+    /// How often it was begun again since it was last well: the next pause is the longer for it.
+    pub(crate) retries: u32,
+}
+
+/// Where the service of a running workload is; without one the workload is as if it ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServiceState {
+    Running,
+    /// It failed, and is started again.
+    Restarting,
+    /// It ended well.
+    Completed,
 }
 
 /// Where one workload is.
@@ -64,10 +81,18 @@ pub(crate) struct Failure {
 }
 
 impl<W, R> Entry<W, R> {
+    fn new(number: StartNumber, spec: Arc<WorkloadSpec>, phase: Phase<W, R>) -> Self {
+        Self { number, spec, phase, service: ServiceState::Running, retries: 0 }
+    }
+
     pub(crate) fn state(&self) -> WorkloadState {
         match self.phase {
             Phase::Starting(_) => WorkloadState::Starting,
-            Phase::Running(_) => WorkloadState::Running,
+            Phase::Running(_) => match self.service {
+                ServiceState::Running => WorkloadState::Running,
+                ServiceState::Restarting => WorkloadState::Starting,
+                ServiceState::Completed => WorkloadState::Completed,
+            },
             Phase::Stopping => WorkloadState::Stopping,
             Phase::Failed(_) => WorkloadState::Error,
         }
@@ -81,8 +106,8 @@ pub(crate) enum Begin<W> {
     Reserved(StartNumber),
     /// The same is being started.
     Joins(W),
-    /// The same runs.
-    Runs,
+    /// The same runs, in this state.
+    Runs(WorkloadState),
     /// Something else has this id, or it is being stopped.
     Taken,
 }
@@ -113,13 +138,13 @@ impl<W: Clone, R: Clone> Table<W, R> {
             let same = same_content(&entry.spec, spec);
             match &entry.phase {
                 Phase::Starting(waiting) if same => return Begin::Joins(waiting.clone()),
-                Phase::Running(_) if same => return Begin::Runs,
+                Phase::Running(_) if same => return Begin::Runs(entry.state()),
                 Phase::Starting(_) | Phase::Running(_) | Phase::Stopping => return Begin::Taken,
                 Phase::Failed(_) => {}
             }
         }
         let number = self.next_number();
-        self.insert(id, Entry { number, spec: Arc::clone(spec), phase: Phase::Starting(waiting()) });
+        self.insert(id, Entry::new(number, Arc::clone(spec), Phase::Starting(waiting())));
         Begin::Reserved(number)
     }
 
@@ -131,10 +156,17 @@ impl<W: Clone, R: Clone> Table<W, R> {
         waiting: impl FnOnce() -> W,
     ) -> Option<StartNumber> {
         let failed = self.failed(id, number)?;
-        let spec = Arc::clone(&failed.spec);
+        let (spec, retries) = (Arc::clone(&failed.spec), failed.retries.saturating_add(1));
         let number = self.next_number();
-        self.insert(id, Entry { number, spec, phase: Phase::Starting(waiting()) });
+        self.insert(id, Entry { retries, ..Entry::new(number, spec, Phase::Starting(waiting())) });
         Some(number)
+    }
+
+    /// What is `number` was well for long enough that earlier failures no longer count.
+    pub(crate) fn renew(&mut self, id: &WorkloadId, number: StartNumber) {
+        if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.number == number) {
+            entry.retries = 0;
+        }
     }
 
     /// Another try of what failed as `number` failed as well; `false` if something happened to it meanwhile.
@@ -163,10 +195,16 @@ impl<W: Clone, R: Clone> Table<W, R> {
         true
     }
 
-    /// Puts a running workload in the place of whatever runs under `id`; gives back what ran.
-    pub(crate) fn replace(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, running: R) -> Option<Phase<W, R>> {
+    /// Puts a running workload in the place of whatever runs under `id`; gives back its number, and what ran.
+    pub(crate) fn replace(
+        &mut self,
+        id: &WorkloadId,
+        spec: Arc<WorkloadSpec>,
+        running: R,
+    ) -> (StartNumber, Option<Phase<W, R>>) {
         let number = self.next_number();
-        self.insert(id, Entry { number, spec, phase: Phase::Running(running) }).map(|entry| entry.phase)
+        let old = self.insert(id, Entry::new(number, spec, Phase::Running(running)));
+        (number, old.map(|entry| entry.phase))
     }
 
     /// Puts other parts in the place of those of a workload that still runs as `number`.
@@ -175,6 +213,18 @@ impl<W: Clone, R: Clone> Table<W, R> {
         match &mut entry.phase {
             Phase::Running(current) => Some(std::mem::replace(current, running)),
             Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
+        }
+    }
+
+    /// The service of what runs as `number` is in another state; `false` if nothing runs as that any more.
+    pub(crate) fn set_service(&mut self, id: &WorkloadId, number: StartNumber, service: ServiceState) -> bool {
+        let entry = self.entries.get_mut(id).filter(|entry| entry.number == number);
+        match entry {
+            Some(entry) if matches!(entry.phase, Phase::Running(_)) => {
+                entry.service = service;
+                true
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -191,7 +241,7 @@ impl<W: Clone, R: Clone> Table<W, R> {
     /// Records a failure without a start, for a workload that could not even be begun.
     pub(crate) fn record_failed(&mut self, id: &WorkloadId, spec: Arc<WorkloadSpec>, failure: Failure) -> StartNumber {
         let number = self.next_number();
-        self.insert(id, Entry { number, spec, phase: Phase::Failed(failure) });
+        self.insert(id, Entry::new(number, spec, Phase::Failed(failure)));
         self.remember_failed(id);
         number
     }

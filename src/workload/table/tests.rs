@@ -48,7 +48,7 @@ fn the_same_start_again_joins_and_another_one_is_refused() {
     assert_eq!(table.begin(&id, &spec("a", Some("rotated")), || 2), Begin::Joins(1));
     assert_eq!(table.begin(&id, &spec("b", None), || 2), Begin::Taken);
     assert!(table.finish(&id, number, Ok(9)));
-    assert_eq!(table.begin(&id, &spec("a", None), || 2), Begin::Runs);
+    assert_eq!(table.begin(&id, &spec("a", None), || 2), Begin::Runs(WorkloadState::Running));
     assert_eq!(table.begin(&id, &spec("b", None), || 2), Begin::Taken);
 }
 
@@ -132,4 +132,65 @@ fn another_try_begins_only_while_nothing_else_happened() {
     assert!(matches!(table.begin_stop(&id), Stopped::Already));
     assert!(table.begin_again(&id, again, || 3).is_none(), "it was taken out of the file meanwhile");
     assert!(table.get(&id).is_none());
+}
+
+#[test]
+fn a_service_that_ends_well_completes_its_workload_and_one_that_fails_makes_it_start_again() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let number = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert!(!table.set_service(&id, number, ServiceState::Completed), "it does not run yet");
+    assert!(table.finish(&id, number, Ok(9)));
+    for (service, state) in [
+        (ServiceState::Restarting, WorkloadState::Starting),
+        (ServiceState::Running, WorkloadState::Running),
+        (ServiceState::Completed, WorkloadState::Completed),
+    ] {
+        assert!(table.set_service(&id, number, service));
+        assert_eq!(table.get(&id).unwrap().state(), state);
+        assert_eq!(table.begin(&id, &spec("a", None), || 2), Begin::Runs(state));
+        assert_eq!(table.begin(&id, &spec("b", None), || 2), Begin::Taken);
+        assert_eq!(table.swap_running(&id, number, 9), Some(9));
+        assert_eq!(table.get(&id).unwrap().state(), state, "other parts are not another state");
+    }
+    assert!(matches!(table.begin_stop(&id), Stopped::Running(_, 9)), "a completed workload is stopped as any other");
+    assert!(!table.set_service(&id, number, ServiceState::Running), "it is being stopped");
+    assert_eq!(table.get(&id).unwrap().state(), WorkloadState::Stopping);
+}
+
+#[test]
+fn a_service_that_is_given_up_fails_its_workload_and_only_its_own() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let first = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert!(table.finish(&id, first, Ok(9)));
+    assert!(table.set_service(&id, first, ServiceState::Restarting));
+    assert_eq!(table.fail_running(&id, first, failure("exhausted")), Some(9));
+    assert_eq!(table.get(&id).unwrap().state(), WorkloadState::Error);
+    let second = reserved(table.begin(&id, &spec("a", None), || 1));
+    assert!(table.finish(&id, second, Ok(10)));
+    assert_eq!(table.get(&id).unwrap().state(), WorkloadState::Running, "nothing is left of the first one's state");
+    assert!(!table.set_service(&id, first, ServiceState::Completed));
+    assert_eq!(table.fail_running(&id, first, failure("late")), None);
+    let (third, old) = table.replace(&id, spec("b", None), 11);
+    assert!(matches!(old, Some(Phase::Running(10))) && third != second);
+    assert!(!table.set_service(&id, second, ServiceState::Completed), "another one runs in its place");
+}
+
+#[test]
+fn what_is_begun_again_and_again_is_known_to_be_until_it_was_well() {
+    let mut table = TestTable::default();
+    let id = WorkloadId::from("w");
+    let mut number = table.record_failed(&id, spec("a", None), failure("no"));
+    for retries in 1..=3 {
+        number = table.begin_again(&id, number, || 1).unwrap();
+        assert!(table.finish(&id, number, Ok(9)));
+        assert_eq!(table.fail_running(&id, number, failure("again")), Some(9));
+        assert_eq!(table.get(&id).unwrap().retries, retries);
+    }
+    table.renew(&id, number);
+    assert_eq!(table.get(&id).unwrap().retries, 0);
+    reserved(table.begin(&id, &spec("a", None), || 1));
+    table.renew(&id, number);
+    assert_eq!(table.get(&id).unwrap().retries, 0, "a start from outside counts from the beginning");
 }

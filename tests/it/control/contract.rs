@@ -42,12 +42,13 @@ async fn every_request_of_the_contract_is_answered_as_it_says() {
     let started = host.ask("workload.start", empty.to_string()).await;
     assert_eq!((state(&started), message(&started)), ("RUNNING", "Workload started successfully"));
 
-    // The full one asks for a service and for a directory of the machine: read in whole, and refused with the reason.
+    // The full one asks for a directory of the machine, which no operator gets unless it is allowed: read in whole, and
+    // refused with the reason.
     let mut full = example("request_workload_start_full.json");
     full["workload"]["witWorld"]["components"][0]["image"] = image;
     let refused = host.ask("workload.start", full.to_string()).await;
     assert_eq!(state(&refused), "ERROR", "{refused}");
-    assert!(message(&refused).contains("not implemented yet"), "{refused}");
+    assert_eq!(message(&refused), "HostPath volume '/etc/orders/certs' is not allowed on this host");
     let id = json!({ "workloadId": full["workloadId"] }).to_string();
     let kept = host.ask("workload.status", id.clone()).await;
     assert_eq!(message(&kept), format!("Workload is Error: {}", message(&refused)));

@@ -4,6 +4,7 @@ mod answers;
 mod contract;
 mod pressure;
 mod secrets;
+mod services;
 mod slow;
 
 use std::time::{Duration, Instant};

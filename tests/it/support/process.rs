@@ -179,6 +179,11 @@ impl TestProcess {
         }
     }
 
+    /// As [`TestProcess::wait_for_log`], for a line that a guest wrote.
+    pub(crate) async fn wait_for_output(&self, text: &str) -> LogLine {
+        self.wait_for_log(|line| line.field("text").as_deref() == Some(text)).await
+    }
+
     /// All log lines since the mark.
     pub(crate) fn log_lines(&self) -> Vec<LogLine> {
         self.log.lines(self.mark)

@@ -4,4 +4,5 @@ mod imports;
 mod instances;
 mod keyvalue;
 mod language;
+mod services;
 mod start_errors;
