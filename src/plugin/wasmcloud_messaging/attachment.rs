@@ -129,10 +129,16 @@ impl Subscribed {
 
     /// What was prepared is not wanted; what came through it is handled.
     pub(super) fn abandon(&self) {
-        if let Some(tap) = self.taps().next.take() {
-            let close = async move { tap.close(Instant::now() + LEAVE_TIMEOUT).await };
-            drop(task::spawn_on(self.side.workers(), "abandoned-subscriptions", close));
+        let next = self.taps().next.take();
+        if let Some(tap) = next {
+            self.leave(tap);
         }
+    }
+
+    /// Ends subscriptions that are not wanted; what came through them is handled.
+    fn leave(&self, tap: Tap) {
+        let close = async move { tap.close(Instant::now() + LEAVE_TIMEOUT).await };
+        drop(task::spawn_on(self.side.workers(), "abandoned-subscriptions", close));
     }
 
     /// For messages to people.
@@ -151,8 +157,14 @@ impl Subscribed {
             AttachError::Unreachable(format!("cannot subscribe: {}", Chain(&error)))
         };
         let tap = Tap::open(&self.side, access.link.clone(), wiring).await.map_err(failed)?;
-        tap.link.broker.confirm(&tap.wiring).await.map_err(failed)?;
-        Ok(tap)
+        match tap.link.broker.confirm(&tap.wiring).await {
+            Ok(()) => Ok(tap),
+            Err(error) => {
+                // Some of them may have been given messages.
+                self.leave(tap);
+                Err(failed(error))
+            }
+        }
     }
 
     /// The host lets so many messages of one component in at once; the component may want fewer.
@@ -221,7 +233,23 @@ impl Attachment for Subscribed {
 }
 
 impl Drop for Subscribed {
+    /// Not closed, it was never live: what it has taken from the live version's share is handed to that one.
     fn drop(&mut self) {
-        self.side.cut();
+        let (live, next) = {
+            let mut taps = self.taps();
+            if taps.is_closed {
+                drop(taps);
+                self.side.cut();
+                return;
+            }
+            (taps.live.take(), taps.next.take())
+        };
+        let side = Arc::clone(&self.side);
+        side.abandon();
+        drop(task::spawn_on(self.side.workers(), "abandoned-messages", async move {
+            let deadline = Instant::now() + LEAVE_TIMEOUT;
+            join_all([live, next].into_iter().flatten().map(|tap| tap.close(deadline))).await;
+            side.drain(deadline).await;
+        }));
     }
 }
