@@ -214,6 +214,11 @@ impl Side {
         self.own.send_modify(|_own| {});
     }
 
+    /// Whether this version is the live one.
+    pub(super) fn is_live(&self) -> bool {
+        self.inbox.live.borrow().as_ref().is_some_and(|live| Arc::ptr_eq(&live.wiring, &self.wiring))
+    }
+
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
     }
