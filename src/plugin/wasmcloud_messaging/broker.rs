@@ -64,9 +64,6 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Sends a message and waits for one reply.
     fn request<'a>(&'a self, who: &'a WorkloadId, message: Message, limit: Duration) -> Answer<'a, Message>;
 
-    /// The workload is gone.
-    fn forget(&self, who: &WorkloadId);
-
     /// Whether components without subscriptions get every message of their workload.
     fn delivers_all(&self) -> bool;
 }
