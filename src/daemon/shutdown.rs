@@ -4,8 +4,8 @@
 //!  no more heartbeats, no more starts -> serve on until drained or [drain] timeout -> listener, workloads, NATS
 //! ```
 //!
-//! Drained is: whoever placed workloads here has stopped them, and nothing is in flight. Static workloads are not
-//! waited for: nobody would stop them. A second signal ends the process at once, whatever the phase.
+//! Drained is: whoever placed workloads here has stopped them, stops have ended, and nothing is in flight. Messages are
+//! taken on no more. Static workloads are not waited for: nobody would stop them. A second signal ends the process at once, whatever the phase.
 
 use std::time::Duration;
 
@@ -55,12 +55,15 @@ async fn drain_all(shared: &Shared) {
         control.drain().await;
     }
     let drained = async {
-        while workloads.placed() > 0 || workloads.in_flight() > 0 {
+        // Others of a queue group take over what plugins would deliver here.
+        workloads.close_triggers(deadline).await;
+        while workloads.placed() > 0 || workloads.in_flight() > 0 || workloads.stopping() > 0 {
             sleep(LOOK_EVERY).await;
         }
     };
     if timeout_at(deadline, drained).await.is_err() {
-        warn!(workloads = workloads.placed(), in_flight = workloads.in_flight(), "not drained within drain.timeout");
+        let unfinished = workloads.placed().saturating_add(workloads.stopping());
+        warn!(workloads = unfinished, in_flight = workloads.in_flight(), "not drained within drain.timeout");
     }
     let mut forced = 0;
     if let Some(http) = &http {

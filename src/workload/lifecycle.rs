@@ -323,6 +323,25 @@ impl Workloads {
         self.0.draining.store(true, Ordering::SeqCst);
     }
 
+    /// Takes on nothing more that plugins deliver to workloads that run; yields when what was taken on has ended, at the
+    /// latest at `deadline`. They serve on.
+    pub(crate) async fn close_triggers(&self, deadline: Instant) {
+        let running: Vec<Arc<Assembled>> = self
+            .table()
+            .iter()
+            .filter_map(|(_id, entry)| match &entry.phase {
+                Phase::Running(assembled) => Some(Arc::clone(assembled)),
+                Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
+            })
+            .collect();
+        join_all(running.iter().map(|assembled| assembled.close_triggers(deadline))).await;
+    }
+
+    /// Workloads that are being stopped: what they have in flight has not ended.
+    pub(crate) fn stopping(&self) -> usize {
+        self.table().iter().filter(|(_id, entry)| matches!(entry.phase, Phase::Stopping)).count()
+    }
+
     /// Calls in flight of workloads that run.
     pub(crate) fn in_flight(&self) -> usize {
         self.table()

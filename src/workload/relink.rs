@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tokio::sync::OwnedRwLockWriteGuard;
 use tokio::time::Instant;
 use tracing::warn;
@@ -179,8 +180,7 @@ impl Relinked {
 impl Replaced {
     /// Lets calls in flight end by `deadline`; says how many were cut.
     pub(crate) async fn retire(self, deadline: Instant) -> usize {
-        let mut forced = 0;
-        for Old { assembled, goes_on } in self.0 {
+        let drain = |Old { assembled, goes_on }: Old| async move {
             if let Some((_binding, route)) = &assembled.route {
                 route.begin_stop();
             }
@@ -188,8 +188,8 @@ impl Replaced {
             if cut > 0 {
                 warn!(workload.id = %assembled.id, forced = cut, "calls of a replaced link were cut");
             }
-            forced += cut;
-        }
-        forced
+            cut
+        };
+        join_all(self.0.into_iter().map(drain)).await.into_iter().sum()
     }
 }

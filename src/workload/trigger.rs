@@ -142,6 +142,12 @@ impl Assembled {
         }
     }
 
+    /// Takes on nothing more that plugins deliver, and lets what was taken on end by `deadline`.
+    pub(super) async fn close_triggers(&self, deadline: Instant) {
+        let attachments = self.triggers.iter().filter_map(|trigger| trigger.attachment.get());
+        join_all(attachments.map(|attachment| attachment.close(deadline))).await;
+    }
+
     /// Lets calls by plugins end by `deadline`; says how many were cut. Unless another version goes on with them, the
     /// attachments end as well.
     pub(super) async fn drain_triggers(&self, deadline: Instant, goes_on: bool) -> usize {

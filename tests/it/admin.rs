@@ -22,7 +22,7 @@ async fn get(port: u16, path: &str) -> Answer {
     http::get(addr(port), "admin", path).await
 }
 
-async fn post(port: u16, path: &str) -> (u16, Value) {
+pub(super) async fn post(port: u16, path: &str) -> (u16, Value) {
     let answer = http::send(addr(port), http::request("POST", "admin", path, http::full(""))).await;
     (answer.status.as_u16(), serde_json::from_str(answer.text()).unwrap())
 }

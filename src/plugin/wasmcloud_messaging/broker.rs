@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+use super::subject;
 use crate::nats::DataClientId;
 use crate::task::Shutdown;
 use crate::types::WorkloadId;
@@ -27,6 +28,13 @@ pub(super) struct Wiring {
     pub(super) subjects: Vec<String>,
     /// Who shares each message; `None`: nobody.
     pub(super) group: Option<String>,
+}
+
+impl Wiring {
+    /// Whether messages of this subject come through it.
+    pub(super) fn covers(&self, subject: &str) -> bool {
+        self.subjects.iter().any(|pattern| subject::overlap(pattern, subject))
+    }
 }
 
 /// Messages of one subscription, in order. It ends when the broker has confirmed that nothing more comes, after it was
@@ -55,9 +63,6 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// Sends a message and waits for one reply.
     fn request<'a>(&'a self, who: &'a WorkloadId, message: Message, limit: Duration) -> Answer<'a, Message>;
-
-    /// The workload is gone.
-    fn forget(&self, who: &WorkloadId);
 
     /// Whether components without subscriptions get every message of their workload.
     fn delivers_all(&self) -> bool;

@@ -84,10 +84,7 @@ impl Retiring for Retired {
         async move {
             let followers = shared.attachments();
             // Those that were attached while the change was prepared are where it was before.
-            let follow = followers.iter().map(|attachment| async {
-                // What cannot be subscribed now is said when the connection is lost or refuses.
-                drop(tokio::time::timeout_at(deadline, attachment.follow(&shared)).await);
-            });
+            let follow = followers.iter().map(|attachment| attachment.follow_by(&shared, deadline));
             tokio::join!(join_all(follow), join_all(taps.into_iter().map(|tap| tap.close(deadline))));
             0
         }

@@ -11,7 +11,7 @@
 //! A message goes to the version that is live if that one subscribes to the same, wherever it came from.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ pub(super) struct Side {
     handler: Arc<dyn Handler>,
     admission_wait: Duration,
     own: watch::Sender<Option<Receiver>>,
+    /// It will not be live: what it took is for whoever is.
+    is_abandoned: AtomicBool,
     queue: mpsc::Sender<Taken>,
     taken: AtomicUsize,
     /// Open taps: more may come through each, also through one that a reload has replaced and that is leaving.
@@ -172,6 +174,7 @@ impl Side {
             handler,
             admission_wait,
             own: watch::Sender::default(),
+            is_abandoned: AtomicBool::new(false),
             queue,
             taken: AtomicUsize::new(0),
             taps: AtomicUsize::new(0),
@@ -202,6 +205,18 @@ impl Side {
         let receiver = Receiver { target, handler: Arc::clone(&self.handler) };
         self.own.send_replace(Some(receiver.clone()));
         self.inbox.live.send_replace(Some(Live { wiring: Arc::clone(&self.wiring), receiver }));
+    }
+
+    /// This version will not be live: what it took goes to the live one, if that shares it; the rest is given up.
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::SeqCst);
+        // Whoever waits looks again.
+        self.own.send_modify(|_own| {});
+    }
+
+    /// Whether this version is the live one.
+    pub(super) fn is_live(&self) -> bool {
+        self.inbox.live.borrow().as_ref().is_some_and(|live| Arc::ptr_eq(&live.wiring, &self.wiring))
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -258,20 +273,30 @@ impl Side {
         let _ended = self.queue.send(taken).await;
     }
 
-    /// What the next message goes to; waits while there is nothing.
-    async fn receiver(&self) -> Option<Receiver> {
+    /// What a message of this subject goes to; waits while there may be something. `None`: there is nothing.
+    async fn receiver(&self, subject: &str) -> Option<Receiver> {
         let mut live = self.inbox.live.subscribe();
         let mut own = self.own.subscribe();
         loop {
+            let own_receiver = own.borrow_and_update().clone();
+            let is_abandoned = self.is_abandoned.load(Ordering::SeqCst);
             let shared = {
                 let live = live.borrow_and_update();
                 // One lock after the other: two sides may ask at once, each about the other's.
-                let same =
-                    |live: &&Live| Arc::ptr_eq(&live.wiring, &self.wiring) || copy(&live.wiring) == self.wiring();
+                let same = |live: &&Live| {
+                    Arc::ptr_eq(&live.wiring, &self.wiring) || {
+                        let wiring = copy(&live.wiring);
+                        // In a queue group it was the live one's share; otherwise the live one's copy was dropped.
+                        wiring == self.wiring() || (is_abandoned && wiring.covers(subject))
+                    }
+                };
                 live.as_ref().filter(same).map(|live| live.receiver.clone())
             };
-            if let Some(receiver) = shared.or_else(|| own.borrow_and_update().clone()) {
+            if let Some(receiver) = shared.or(own_receiver) {
                 return Some(receiver);
+            }
+            if is_abandoned {
+                return None;
             }
             tokio::select! {
                 changed = live.changed() => changed.ok()?,
@@ -337,7 +362,7 @@ async fn dispatch(mut queued: mpsc::Receiver<Taken>) {
         let Some(message) = taken.message.take() else { continue };
         let side = Arc::clone(&taken.side);
         let came_in_vain = side.own.borrow().is_none();
-        let Some(receiver) = side.receiver().await else { return };
+        let Some(receiver) = side.receiver(&message.subject).await else { continue };
         // What waited for the workload to run has not waited for a place.
         let since = if came_in_vain { Instant::now() } else { taken.at };
         let Some(places) = side.places(since + side.admission_wait).await else {

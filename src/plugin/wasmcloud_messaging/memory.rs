@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, future, stream};
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::broker::{Answer, Broker, BrokerError, Incoming, Message, Wiring};
-use super::subject;
+use super::{Known, subject};
 use crate::task::Shutdown;
 use crate::types::WorkloadId;
 
@@ -26,11 +26,12 @@ const INBOX: &str = "_INBOX.memory";
 /// The backend `memory`.
 #[derive(Debug, Default)]
 pub(super) struct MemoryBroker {
-    buses: Mutex<HashMap<WorkloadId, Arc<Bus>>>,
+    buses: Mutex<Known<WorkloadId, Bus>>,
 }
 
+/// Lives as long as a binding of the workload, or a subscription.
 #[derive(Debug, Default)]
-struct Bus {
+pub(super) struct Bus {
     queued: AtomicUsize,
     last_number: AtomicU64,
     parties: Mutex<Parties>,
@@ -63,9 +64,9 @@ impl Drop for Queued {
 }
 
 impl MemoryBroker {
-    fn bus(&self, who: &WorkloadId) -> Arc<Bus> {
+    pub(super) fn bus(&self, who: &WorkloadId) -> Arc<Bus> {
         let mut buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(buses.entry(who.clone()).or_default())
+        buses.get_or_make(who.clone(), Bus::default)
     }
 }
 
@@ -110,15 +111,13 @@ impl Bus {
 
 /// Ends a subscription when it is dropped.
 struct Membership {
-    bus: Weak<Bus>,
+    bus: Arc<Bus>,
     number: u64,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if let Some(bus) = self.bus.upgrade() {
-            bus.parties().subscribers.retain(|subscriber| subscriber.number != self.number);
-        }
+        self.bus.parties().subscribers.retain(|subscriber| subscriber.number != self.number);
     }
 }
 
@@ -147,7 +146,7 @@ impl Broker for MemoryBroker {
             let number = bus.number();
             let (pattern, group) = (pattern.clone(), wiring.group.clone());
             bus.parties().subscribers.push(Subscriber { number, pattern, group, queue });
-            let mut membership = Some(Membership { bus: Arc::downgrade(&bus), number });
+            let mut membership = Some(Membership { bus: Arc::clone(&bus), number });
             let leave = leave.clone();
             // Without its membership the bus lets go of the sender, and the queue ends behind what is in it.
             let left = async move { leave.wait().await }.into_stream().map(move |()| {
@@ -197,11 +196,6 @@ impl Broker for MemoryBroker {
             }
         }
         .boxed()
-    }
-
-    fn forget(&self, who: &WorkloadId) {
-        let mut buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
-        buses.remove(who);
     }
 
     fn delivers_all(&self) -> bool {
@@ -256,14 +250,15 @@ mod tests {
     async fn whoever_leaves_gets_what_was_sent_before_and_nothing_after() {
         let broker = MemoryBroker::default();
         let (leave, who) = (Shutdown::default(), WorkloadId::from("w"));
+        let bus = broker.bus(&who);
         let incoming = subscribe(&broker, "w", &wiring("a", None), &leave).await;
         broker.publish(&who, message("a", "before")).await.unwrap();
         leave.trigger();
         let all: Vec<Message> = incoming.collect().await;
         assert_eq!(all, [message("a", "before")]);
         broker.publish(&who, message("a", "after")).await.unwrap();
-        assert_eq!(broker.bus(&who).queued.load(Ordering::SeqCst), 0);
-        assert!(broker.bus(&who).parties().subscribers.is_empty());
+        assert_eq!(bus.queued.load(Ordering::SeqCst), 0);
+        assert!(bus.parties().subscribers.is_empty());
     }
 
     #[tokio::test]
@@ -296,5 +291,19 @@ mod tests {
         let silent = broker.request(&who, message("a", "?"), Duration::from_millis(5)).await.unwrap_err();
         assert_eq!(silent.to_string(), "request timed out after 5ms");
         assert!(broker.bus(&who).parties().requests.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_bus_lasts_while_somebody_is_on_it_and_no_longer() {
+        let broker = MemoryBroker::default();
+        let (leave, who) = (Shutdown::default(), WorkloadId::from("w"));
+        let older = broker.bus(&who);
+        let mut incoming = subscribe(&broker, "w", &wiring("a", None), &leave).await;
+        drop(older);
+        broker.publish(&who, message("a", "still there")).await.unwrap();
+        assert_eq!(taken(&mut incoming), ["still there"]);
+        let bus = Arc::downgrade(&broker.bus(&who));
+        drop(incoming);
+        assert!(bus.upgrade().is_none(), "with the last subscription it is gone");
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::Access;
 use super::broker::{BrokerError, Message};
+use super::memory::Bus;
 use super::subject;
 use super::tenant::Tenant;
 use crate::plugin::Facade;
@@ -24,6 +25,8 @@ pub(super) struct Messenger {
     pub(super) workload: WorkloadId,
     pub(super) tenant: Arc<Tenant>,
     pub(super) facade: Arc<Facade<Access>>,
+    /// Used when the memory is what is behind the facade: one for all versions of the workload.
+    pub(super) _bus: Arc<Bus>,
 }
 
 impl Messenger {

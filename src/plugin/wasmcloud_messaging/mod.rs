@@ -29,7 +29,7 @@ use std::time::SystemTime;
 
 use self::admission::Gate;
 use self::attachment::Subscribed;
-use self::broker::{Broker as _, Link, LinkId};
+use self::broker::{Link, LinkId};
 use self::inbox::Inbox;
 use self::memory::MemoryBroker;
 use self::messenger::Messenger;
@@ -99,13 +99,13 @@ impl<K, V> Default for Known<K, V> {
 
 impl<K: Eq + Hash, V> Known<K, V> {
     fn get_or_make(&mut self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        if let Some(known) = self.0.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
         self.0.retain(|_, value| value.strong_count() > 0);
-        let known = self.0.get(&key).and_then(Weak::upgrade);
-        known.unwrap_or_else(|| {
-            let value = Arc::new(make());
-            self.0.insert(key, Arc::downgrade(&value));
-            value
-        })
+        let value = Arc::new(make());
+        self.0.insert(key, Arc::downgrade(&value));
+        value
     }
 }
 
@@ -222,6 +222,7 @@ impl HostPlugin for WasmcloudMessaging {
             workload: request.workload_id.clone(),
             tenant: self.0.tenant(request.workload_id),
             facade: Arc::clone(&self.0.facade),
+            _bus: self.0.memory.bus(request.workload_id),
         }))
     }
 
@@ -247,9 +248,8 @@ impl HostPlugin for WasmcloudMessaging {
         }
     }
 
-    fn unbind(&self, workload: &WorkloadId) {
-        self.0.memory.forget(workload);
-    }
+    /// What is kept of a workload lives as long as its bindings.
+    fn unbind(&self, _workload: &WorkloadId) {}
 }
 
 /// Whether it is of the version in which bodies are streams.

@@ -43,6 +43,8 @@ struct Subscription {
     data: DataClient,
     leave: Shutdown,
     received: u64,
+    /// In which the server was told of it: in a later one it counts from that one's begin.
+    session: Option<u64>,
     recent: Recent,
     /// Set once it leaves.
     leaving: Option<Leaving>,
@@ -80,6 +82,14 @@ impl NatsBroker {
 
     fn client(&self) -> Result<&Client, BrokerError> {
         if self.data.nats().is_connected() { Ok(self.data.client()) } else { Err(BrokerError::Unavailable) }
+    }
+
+    /// The number of the connection that there is now.
+    fn session(data: &DataClient) -> Option<u64> {
+        match *data.nats().state.borrow() {
+            ConnectionState::Connected { session } => Some(session),
+            ConnectionState::Connecting | ConnectionState::Lost | ConnectionState::Closed => None,
+        }
     }
 
     fn check(client: &Client, message: &Message) -> Result<(), BrokerError> {
@@ -170,6 +180,8 @@ impl Subscription {
 
     /// Ends after so many messages more; at once if none.
     async fn end_after(&mut self, last_messages: u64) {
+        // The server would count from the reconnect, and go on sending what the client has forgotten.
+        let last_messages = if self.session == NatsBroker::session(&self.data) { last_messages } else { 0 };
         let told = match last_messages {
             _ if !self.data.nats().is_connected() => false,
             0 => self.subscriber.drain().await.is_ok(),
@@ -215,6 +227,8 @@ impl Broker for NatsBroker {
     ) -> Answer<'a, Vec<Incoming>> {
         async move {
             let client = self.data.client();
+            // Looked at before: should the connection change meanwhile, the count is not relied on.
+            let session = Self::session(&self.data);
             let mut incoming: Vec<Incoming> = Vec::with_capacity(wiring.subjects.len());
             for subject in &wiring.subjects {
                 let subscriber = match &wiring.group {
@@ -224,7 +238,8 @@ impl Broker for NatsBroker {
                 let subscriber = subscriber.map_err(|error| BrokerError::Other(Chain(&error).to_string()))?;
                 let (data, leave) = (self.data.clone(), leave.clone());
                 let recent = Recent { since: Instant::now(), count: 0, before: 0, last: None };
-                let subscription = Subscription { subscriber, data, leave, received: 0, recent, leaving: None };
+                let subscription =
+                    Subscription { subscriber, data, leave, received: 0, session, recent, leaving: None };
                 let counted = stream::unfold(subscription, Subscription::next);
                 incoming.push(counted.boxed());
             }
@@ -287,8 +302,6 @@ impl Broker for NatsBroker {
         }
         .boxed()
     }
-
-    fn forget(&self, _who: &WorkloadId) {}
 
     fn delivers_all(&self) -> bool {
         false

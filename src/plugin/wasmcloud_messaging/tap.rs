@@ -67,6 +67,10 @@ impl Drop for Tap {
 }
 
 async fn read(side: Arc<Side>, tap: u64, incoming: Vec<Incoming>, leave: Shutdown) {
+    if incoming.is_empty() {
+        // Subscribed to nothing: nothing ends.
+        return;
+    }
     let mut messages = select_all(incoming);
     while let Some(message) = messages.next().await {
         if side.inbox().is_first(tap, &message) {

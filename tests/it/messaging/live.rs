@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::messages;
+use crate::admin::post;
 use crate::support::nats::NatsClient;
 use crate::support::standalone::config;
-use crate::support::{NatsServer, PATIENCE, Standalone, Workload, eventually};
+use crate::support::{NatsServer, PATIENCE, Standalone, Workload, eventually, free_port};
 
 /// Edits of the test; `WASHLET_TEST_EDITS` makes a soak of it.
 const EDITS: u64 = 12;
@@ -119,5 +120,49 @@ async fn no_message_is_lost_or_doubled_while_connection_and_rules_change() {
     grouped.check("in a queue group").await;
     broadcast.check("broadcast").await;
     replaced.check("from version to version").await;
+    host.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_is_lost_by_checks_and_rejected_reloads_that_would_replace_the_subscriber() {
+    let server = NatsServer::start("").await;
+    let port = free_port();
+    let settings = format!(
+        "admin.listen = \"127.0.0.1:{port}\"\nreload.watch = false\nreload.poll_interval = \"0s\"\n{}",
+        settings(&server.url(), "")
+    );
+    let versions = |number: u64| -> Vec<Workload> {
+        let value = format!("environment = {{ VALUE = \"{number}\" }}");
+        // The rewired one has another subscription besides, so that the versions are not alike.
+        let rewired = if number == 0 { "in.rewired".to_owned() } else { format!("in.rewired, in.other.{number}") };
+        vec![
+            messages("grouped", "in.grouped", "").key(&value),
+            messages("rewired", &rewired, "").key(&value),
+            messages("broadcast", "in.broadcast", ", consumer_group = \"broadcast\"").key(&value),
+        ]
+    };
+    let mut host = Standalone::start(&settings, &versions(0)).await;
+    host.process.allow_log("configuration rejected");
+    let flows = [
+        Flow::start(server.client().await, "in.grouped", "out.grouped").await,
+        Flow::start(server.client().await, "in.rewired", "out.rewired").await,
+        Flow::start(server.client().await, "in.broadcast", "out.broadcast").await,
+    ];
+    for edit in 1..=3 {
+        let mut workloads = versions(edit);
+        host.process.rewrite_config(&config(&settings, &workloads));
+        assert_eq!(post(port, "/check").await.0, 200);
+        // One that cannot be had: everything else is prepared, and given up.
+        workloads.push(messages("denied", "runtime.x", ""));
+        host.process.rewrite_config(&config(&settings, &workloads));
+        assert_eq!(post(port, "/reload").await.0, 409);
+        for flow in &flows {
+            flow.wait_for_more().await;
+        }
+    }
+    let [grouped, rewired, broadcast] = flows;
+    grouped.check("in a queue group").await;
+    rewired.check("with other subscriptions").await;
+    broadcast.check("broadcast").await;
     host.finish().await;
 }
