@@ -321,11 +321,12 @@ impl Attachment for Subscribed {
 }
 
 impl Drop for Subscribed {
-    /// Not closed, it was never live: what it has taken from the live version's share is handed to that one.
+    /// Not closed, it was never live: what it has taken from the live version's share is handed to that one. If there
+    /// is none, others of the group have what is not taken.
     fn drop(&mut self) {
         let (live, next) = {
             let mut taps = self.taps();
-            if taps.is_closed {
+            if taps.is_closed || !self.side.inbox().has_live() {
                 drop(taps);
                 self.side.cut();
                 return;

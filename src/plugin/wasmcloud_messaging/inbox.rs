@@ -138,6 +138,11 @@ impl Inbox {
         self.overlap().taps.retain(|(number, _group)| *number != tap);
     }
 
+    /// Whether a version of the component is live, or was.
+    pub(super) fn has_live(&self) -> bool {
+        self.live.borrow().is_some()
+    }
+
     fn overlap(&self) -> MutexGuard<'_, Overlap> {
         self.overlap.lock().unwrap_or_else(PoisonError::into_inner)
     }

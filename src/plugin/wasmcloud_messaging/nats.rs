@@ -84,11 +84,13 @@ impl NatsBroker {
         if self.data.nats().is_connected() { Ok(self.data.client()) } else { Err(BrokerError::Unavailable) }
     }
 
-    /// The number of the connection that there is now.
+    /// The number of the connection that there is now, or of the first one. After a loss it is not known.
     fn session(data: &DataClient) -> Option<u64> {
         match *data.nats().state.borrow() {
             ConnectionState::Connected { session } => Some(session),
-            ConnectionState::Connecting | ConnectionState::Lost | ConnectionState::Closed => None,
+            // Sessions are counted from 1.
+            ConnectionState::Connecting => Some(1),
+            ConnectionState::Lost | ConnectionState::Closed => None,
         }
     }
 
@@ -154,6 +156,10 @@ impl Subscription {
 
     fn count(&mut self, message: async_nats::Message) -> Message {
         self.recent.count_one(Instant::now());
+        if self.session.is_none() {
+            // Made while there was no connection: the first message shows in which one the server counts.
+            self.session = NatsBroker::session(&self.data);
+        }
         let async_nats::Message { subject, reply, payload, .. } = message;
         Message { subject: subject.into_string(), body: payload, reply_to: reply.map(async_nats::Subject::into_string) }
     }
