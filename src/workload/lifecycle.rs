@@ -344,13 +344,11 @@ impl Workloads {
 
     /// Calls in flight of workloads that run.
     pub(crate) fn in_flight(&self) -> usize {
-        self.table()
-            .iter()
-            .filter_map(|(_id, entry)| match &entry.phase {
-                Phase::Running(assembled) => Some(assembled.in_flight()),
-                Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => None,
-            })
-            .sum()
+        let calls = |phase: &Phase<_, Arc<Assembled>>| match phase {
+            Phase::Running(assembled) => assembled.in_flight(),
+            Phase::Starting(_) | Phase::Stopping | Phase::Failed(_) => 0,
+        };
+        self.table().iter().map(|(_id, entry)| calls(&entry.phase)).sum()
     }
 
     /// Ends every workload: starts are cancelled, calls in flight end by `deadline` or are cut.
