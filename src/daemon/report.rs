@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use crate::admin::{AdminPort, Check};
 use crate::config::port::ConfigPort;
 use crate::control::ControlState;
-use crate::daemon::sections::{PluginState, Shared};
+use crate::daemon::sections::Shared;
 use crate::daemon::{scrape, status};
+use crate::plugin::PluginState;
 use crate::reload::{Reloader, Trigger};
 
 /// After this a request for a reload is answered with how far it has come.
@@ -69,9 +70,9 @@ impl AdminPort for Report {
             checks.push(Check::required("nats", state == ControlState::Joined, detail));
         }
         drop(live);
-        for plugin in shared.plugins() {
-            let (name, error) = (format!("plugin {}", plugin.id), plugin.error.unwrap_or_default());
-            checks.push(Check::told(name, plugin.state == PluginState::READY, error));
+        for (id, health) in shared.plugins() {
+            let is_ready = health.state == PluginState::Ready;
+            checks.push(Check::told(format!("plugin {id}"), is_ready, health.error.unwrap_or_default()));
         }
         checks
     }

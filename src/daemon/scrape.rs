@@ -13,8 +13,8 @@ pub(super) fn metrics(shared: &Shared) -> String {
     let mut metrics = Metrics::default();
     configuration(shared, &mut metrics);
     reloads(&shared.reload_status(), &mut metrics);
-    for plugin in shared.plugins() {
-        metrics.gauge_with("plugin_state", &[("plugin", plugin.id), ("state", plugin.state)], 1_u64);
+    for (id, health) in shared.plugins() {
+        metrics.gauge_with("plugin_state", &[("plugin", id), ("state", health.state.as_str())], 1_u64);
     }
     if let Some(host) = shared.host() {
         let mut by_state = BTreeMap::<String, u64>::new();

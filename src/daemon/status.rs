@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::control::ControlState;
-use crate::daemon::sections::{PluginState, Shared};
+use crate::daemon::sections::Shared;
+use crate::plugin::Health;
 use crate::reload::{Change, Live, Pending, ReloadOutcome, ReloadStatus};
 
 /// All of it.
@@ -89,8 +90,8 @@ fn of_pending(pending: &[Pending]) -> Vec<Value> {
     pending.iter().map(|Pending { key, at }| json!({ "key": key, "at": at })).collect()
 }
 
-fn of_plugin(PluginState { id, state, since, error }: &PluginState) -> Value {
-    json!({ "id": id, "state": state, "since": since.and_then(timestamp), "error": error })
+fn of_plugin((id, Health { state, since, error }): &(&'static str, Health)) -> Value {
+    json!({ "id": id, "state": state.as_str(), "since": timestamp(*since), "error": error })
 }
 
 /// The word for the state of the control plane.

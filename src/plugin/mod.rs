@@ -29,7 +29,7 @@ mod wasmcloud_messaging;
 pub(crate) use facade::Facade;
 pub(crate) use set::{PluginSet, SetChange};
 use swap::Unchanged;
-pub(crate) use swap::{Health, Means, NotReady, Retiring, Swap};
+pub(crate) use swap::{Health, Means, NotReady, PluginState, Retiring, Swap};
 
 use std::any::Any;
 use std::fmt;

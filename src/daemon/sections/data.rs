@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, NatsConnection};
 use crate::daemon::draft::Draft;
-use crate::daemon::sections::Shared;
+use crate::daemon::sections::{Shared, files_differ};
 use crate::error::Blame;
 use crate::nats::{self, DataClient, NatsError, Purpose};
 use crate::plugin::PluginSet;
@@ -71,11 +71,7 @@ impl DataSection {
 
 /// Other settings, or other content of a file that they name.
 fn needs_another_connection(old: &Config, new: &Config) -> bool {
-    let files = |config: &Config| {
-        let files = config.file_digests.iter().filter(|(key, _)| key.starts_with("nats.data."));
-        files.map(|(key, digest)| (key.clone(), digest.clone())).collect::<Vec<_>>()
-    };
-    old.nats.data != new.nats.data || files(old) != files(new)
+    old.nats.data != new.nats.data || files_differ("nats.data", old, new)
 }
 
 fn refusal(error: NatsError) -> PrepareError {

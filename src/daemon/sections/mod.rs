@@ -14,12 +14,11 @@ mod workloads;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
 use crate::admin::AdminServer;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::control::ControlPlane;
 use crate::daemon::draft::Draft;
 use crate::daemon::sections::state::Kept;
@@ -66,23 +65,6 @@ pub(super) struct Live {
     pub(super) data: Option<DataClient>,
     /// For the shutdown.
     pub(super) drain: crate::config::Drain,
-}
-
-/// How a plugin is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PluginState {
-    pub(super) id: &'static str,
-    /// `ready`, or what keeps it from being so.
-    pub(super) state: &'static str,
-    /// Since when; `None` if that is not known.
-    pub(super) since: Option<SystemTime>,
-    /// What its backend said last, if that was an error.
-    pub(super) error: Option<String>,
-}
-
-impl PluginState {
-    /// Its calls are answered by its backend.
-    pub(super) const READY: &'static str = "ready";
 }
 
 impl std::fmt::Debug for Live {
@@ -148,12 +130,9 @@ impl Shared {
         self.router.totals()
     }
 
-    /// The plugins that are on, in their order.
-    pub(super) fn plugins(&self) -> Vec<PluginState> {
-        let Some(host) = self.host() else { return Vec::new() };
-        let told =
-            |(id, Health { state, since, error })| PluginState { id, state: state.as_str(), since: Some(since), error };
-        host.workloads().plugins().states().into_iter().map(told).collect()
+    /// How the plugins that are on have been doing, in their order.
+    pub(super) fn plugins(&self) -> Vec<(&'static str, Health)> {
+        self.host().map_or_else(Vec::new, |host| host.workloads().plugins().states())
     }
 
     /// How many tasks are alive, by runtime.
@@ -178,6 +157,12 @@ impl Shared {
             .or_else(|| self.host().map(|host| host.workloads().clone()))
             .ok_or_else(|| PrepareError::new(Blame::Host, "the engine section did not come first"))
     }
+}
+
+/// Whether a file that a key below `table` names has other content.
+fn files_differ(table: &str, old: &Config, new: &Config) -> bool {
+    let below = |(key, _digest): &(&String, &Secret)| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+    !old.file_digests.iter().filter(below).eq(new.file_digests.iter().filter(below))
 }
 
 /// How many starts may compile at once: without a scheduler as many as it would allow by default.

@@ -14,7 +14,7 @@ use crate::config::{Config, Scheduler};
 use crate::control::{self, ChangeError, ControlPlane, Ports, PreparedConnection, RetiredConnection};
 use crate::daemon::draft::Draft;
 use crate::daemon::report::Report;
-use crate::daemon::sections::Shared;
+use crate::daemon::sections::{Shared, files_differ};
 use crate::error::Blame;
 use crate::nats::NatsClient;
 use crate::reload::{Leftovers, NothingRetired, Plan, Prepare, PrepareError, Prepared, Retired, Section};
@@ -80,11 +80,7 @@ impl SchedulerSection {
 /// Other settings, or other content of a file that they name.
 fn needs_another_connection(old: &Config, new: &Config) -> bool {
     let connection = |config: &Config| config.nats.scheduler.clone().map(|scheduler| scheduler.connection);
-    let files = |config: &Config| {
-        let files = config.file_digests.iter().filter(|(key, _)| key.starts_with("nats.scheduler."));
-        files.map(|(key, digest)| (key.clone(), digest.clone())).collect::<Vec<_>>()
-    };
-    connection(old) != connection(new) || files(old) != files(new)
+    connection(old) != connection(new) || files_differ("nats.scheduler", old, new)
 }
 
 fn refusal(error: ChangeError) -> PrepareError {
